@@ -1,0 +1,57 @@
+"""`sfumato show RUN`: all that is known of a run."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from sfumato import config
+from sfumato.cli.text import columns, json_line
+from sfumato.records import Status
+from sfumato.store import DEFAULT, Store
+
+STDERR_LINES = 30
+
+
+@click.command("show")
+@click.argument("run")
+@click.option("--store", "store_dir", default=DEFAULT, type=click.Path(file_okay=False), envvar="SFUMATO_STORE")
+@click.option("--rows", is_flag=True, help="Show the rows, one an episode, as JSON lines.")
+@click.option("--json", "as_json", is_flag=True)
+def command(run: str, store_dir: str, rows: bool, as_json: bool) -> None:
+    """Show one run (any unambiguous beginning of its id): settings, figures, error, provenance."""
+    store = Store(store_dir)
+    run_id = store.find(run)
+    if rows:
+        for row in store.rows(run_id):
+            json_line(row)
+        return
+    record = store.record(run_id)
+    if record is None:
+        owner = store.owner(run_id)
+        state = {"run_id": run_id, "status": store.status(run_id), "owner": owner and {"host": owner.host, "pid": owner.pid}}
+        json_line(state) if as_json else click.echo(f"{run_id}: {state['status']} (owner: {state['owner']})")
+        return
+    if as_json:
+        json_line(config.unstructure(record))
+        return
+    from sfumato.cli.tables import figures_table
+
+    spec = record.spec
+    click.echo(f"run {run_id}  {record.status.value}  {record.label}")
+    if record.error:
+        click.echo(f"  {record.error}\n  {record.advice}")
+    parts = [("task", spec.task), ("solver", spec.solver), ("runtime", spec.runtime)]
+    columns((f"  {kind}", f"{ref.name} v{ref.version}", json.dumps(dict(ref.settings))) for kind, ref in parts)
+    click.echo(f"  instances {spec.instances}, seed {spec.seed}, train seed {spec.train_seed}, {spec.backend or 'numpy'} on {spec.device}")
+    click.echo(f"  {record.started} to {record.ended}, attempt {record.attempt}, digest {record.digest[:16]}, promise {record.promise}, trace {record.trace}")
+    if record.figures:
+        figures_table([record])
+    columns((f"  {k}", f"{v:.4g} s") for k, v in sorted(record.timings.items()))
+    for key, value in sorted(record.provenance.items()):
+        click.echo(f"  {key}: {json.dumps(value)}")
+    errors = store.folder(run_id) / "stderr.txt"
+    if record.status is not Status.OK and errors.exists():
+        lines = errors.read_text(errors="replace").splitlines()[-STDERR_LINES:]
+        click.echo("\n".join(["error stream, last lines:", *(f"  {line}" for line in lines)]))

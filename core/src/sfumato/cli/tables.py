@@ -1,0 +1,105 @@
+"""Tables and progress for people, drawn with rich; imported by commands that have work to do."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sfumato.plugins import Registry
+from sfumato.records import Figure, RunRecord
+from sfumato.runner import Planned
+from sfumato.supervisor import Job
+
+HIDDEN = frozenset({"decision_cpu_seconds", "act_seconds_max"})
+
+
+def console(stderr: bool = False) -> Console:
+    """Return a console; 100 columns when the stream is no terminal, so that pipes get whole tables."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 100, highlight=False, soft_wrap=False)
+
+
+def number(value: float | None) -> str:
+    """Return a figure with four significant digits."""
+    if value is None:
+        return ""
+    if value == 0 or 0.001 <= abs(value) < 1e6:
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return f"{value:.2e}"
+
+
+def spread(figure: Figure) -> str:
+    """Return the interval, or nothing when there is none."""
+    return f"[{number(figure.low)}, {number(figure.high)}]" if figure.low is not None else ""
+
+
+def figures_table(records: Sequence[RunRecord]) -> None:
+    """Print every figure of the records: value, 95 % interval, count, unit."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in (("run", "left"), ("figure", "left"), ("value", "right"), ("95 % interval", "left")):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("n", justify="right")
+    table.add_column("unit")
+    for record in records:
+        shown = [f for f in record.figures if f.name not in HIDDEN]
+        if not shown:
+            table.add_row(record.label or record.run_id, record.status.value, "", "", "", "")
+        for k, figure in enumerate(shown):
+            name = figure.name if figure.reduce == "mean" else f"{figure.name} ({figure.reduce})"
+            label = "" if k else record.label or record.run_id
+            table.add_row(label, name, number(figure.value), spread(figure), str(figure.n), figure.unit)
+    console().print(table)
+
+
+class ProgressListener:
+    """Shows a bar a sweep on the error stream; silent when that is no terminal."""
+
+    def __init__(self, planned: Sequence[Planned], registry: Registry, bar: Progress | None) -> None:
+        self._registry = registry
+        self._bar = bar
+        self._done = 0
+        self._parts: dict[str, float] = {}
+        self._task: TaskID | None = None
+        if bar is not None:
+            self._task = bar.add_task("runs", total=float(max(sum(p.to_run for p in planned), 1)))
+
+    def started(self, job: Job) -> None:
+        self._registry.hook("sfumato_run_started", spec=job.spec, run_id=job.run_id)
+        self.progress(job, 0.0, "starting")
+
+    def progress(self, job: Job, fraction: float, message: str) -> None:
+        self._parts[job.run_id] = fraction
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task, completed=self._done + sum(self._parts.values()), description=f"{job.label} {message}"[:60]
+            )
+
+    def finished(self, job: Job, record: RunRecord) -> None:
+        self._parts.pop(job.run_id, None)
+        self._done += 1
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self._done + sum(self._parts.values()), description=job.label[:60])
+        self._registry.hook("sfumato_run_finished", record=record)
+
+
+@contextlib.contextmanager
+def progress_listener(planned: Sequence[Planned], registry: Registry, quiet: bool) -> Iterator[ProgressListener]:
+    """Yield a listener with a bar, rate and time left when the error stream is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield ProgressListener(planned, registry, None)
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(show_speed=True),
+        TextColumn("{task.completed:.1f}/{task.total:.0f} runs"),
+        TimeRemainingColumn(),
+        console=console(stderr=True),
+    )
+    with bar:
+        yield ProgressListener(planned, registry, bar)

@@ -1,0 +1,132 @@
+"""The context of a run: streams, shard, device, data files, artifacts, other components."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from sfumato import seeding
+from sfumato.errors import DataMismatch, DataMissing, StoreError
+
+
+def _no_progress(fraction: float, message: str) -> None:
+    return
+
+
+@attrs.define
+class RunContext:
+    """What a component may ask of its run; see `protocols.Context`."""
+
+    seed: int = 0
+    train_seed: int = 0
+    indices: Sequence[int] = range(1)
+    batch_size: int | None = None
+    backend: str | None = None
+    device: str = "cpu"
+    dtype: str | None = None
+    n_threads: int = 1
+    data_dir: Path | None = None
+    artifacts: ArtifactStore = attrs.field(factory=lambda: ArtifactStore(None))
+    on_progress: Callable[[float, str], None] = _no_progress
+    files_used: dict[str, str] = attrs.field(factory=dict)
+
+    def chunks(self) -> Iterator[tuple[int, ...]]:
+        """Yield the item indices of each batch, at most `batch_size` each (all at once when it is None)."""
+        size = self.batch_size or max(len(self.indices), 1)
+        for first in range(0, len(self.indices), size):
+            yield tuple(self.indices[first : first + size])
+
+    def stream(self, name: str, *keys: int) -> np.random.Generator:
+        """Return the generator of a named stream; the stream "train" follows `train_seed`, all others `seed`."""
+        return seeding.stream(self.train_seed if name == "train" else self.seed, name, *keys)
+
+    def data_file(self, relative: str, *, sha256: str | Sequence[str] | None = None, fetch: str = "") -> Path:
+        """Return the path of a data file under the data directory (--data-dir or SFUMATO_DATA).
+
+        Raises DataMissing, naming the command `fetch`, when the file is absent; DataMismatch when its SHA-256 is
+        none of `sha256`.
+        """
+        advice = f"Run '{fetch}', or give the folder that holds it with --data-dir DIR or SFUMATO_DATA." if fetch else (
+            "Give the folder that holds it with --data-dir DIR or SFUMATO_DATA."
+        )
+        roots = [self.data_dir] if self.data_dir else []
+        roots.append(default_data_dir())
+        for root in roots:
+            path = root / relative
+            if path.is_file():
+                digest = file_digest(path)
+                wanted = (sha256,) if isinstance(sha256, str) else sha256
+                if wanted is not None and digest not in wanted:
+                    raise DataMismatch(
+                        f"{path}: SHA-256 is {digest}, expected {' or '.join(wanted)}: not the file that the figures rest "
+                        f"on. {advice}"
+                    )
+                self.files_used[relative] = digest
+                return path
+        raise DataMissing(f"the data file {relative!r} was looked for in {', '.join(map(str, roots))} and is in none. {advice}")
+
+    def component(self, ref: str, settings: Mapping[str, Any] | None = None, kind: str = "solver") -> Any:
+        """Build another component by its reference, so that a solver can stand on a solver."""
+        from sfumato import config, plugins
+
+        return plugins.build(plugins.Registry().find(kind, ref), settings or {}, config.structure)
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Report how far this run has come, 0 to 1."""
+        self.on_progress(min(max(fraction, 0.0), 1.0), message)
+
+
+def default_data_dir() -> Path:
+    """Return where `sfumato … fetch` puts files: XDG_DATA_HOME/sfumato, or ~/.local/share/sfumato."""
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser() / "sfumato"
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+class ArtifactStore:
+    """Results of training, under one folder per (component, settings); built once, by one process at a time."""
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = root
+
+    def get_or_build(self, component: str, settings: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """Return the folder of an artifact, calling `build(folder)` first when it is not there.
+
+        A build that raises leaves nothing behind. `settings` must hold all that decides the result (data digests
+        and the train seed among them).
+        """
+        root = self.root or Path(tempfile.gettempdir()) / f"sfumato-artifacts-{os.getuid()}"
+        key = hashlib.sha256(json.dumps([component, settings], sort_keys=True, default=str).encode()).hexdigest()[:16]
+        final = root / component.replace("/", "--") / key
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            with (final.parent / f"{key}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if final.is_dir():
+                    return final
+                partial = Path(tempfile.mkdtemp(prefix=f"{key}.partial-", dir=final.parent))
+                try:
+                    build(partial)
+                    (partial / "settings.json").write_text(json.dumps(dict(settings), indent=1, sort_keys=True, default=str))
+                    partial.rename(final)
+                except BaseException:
+                    shutil.rmtree(partial, ignore_errors=True)
+                    raise
+        except OSError as error:
+            raise StoreError(f"cannot keep the artifact of {component!r} in {root}: {error}. Choose another --store.") from error
+        return final

@@ -1,0 +1,162 @@
+"""An experiment: which tasks, solvers and runtimes, how many instances, under which limits; and the runs it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from sfumato import backends, config, plugins
+from sfumato.context import file_digest
+from sfumato.errors import ConfigError
+from sfumato.provenance import code_of
+from sfumato.records import ComponentRef, ComponentSpec, Limits, RunSpec
+from sfumato.store import run_id_of
+from sfumato.supervisor import Job
+
+
+@attrs.frozen
+class Use:
+    """A component and the settings that differ from its defaults; `label` names it in tables."""
+
+    name: str
+    settings: Mapping[str, Any] = attrs.field(factory=dict)
+    label: str = ""
+    where: str = ""
+
+
+@attrs.frozen
+class Settings:
+    """The keys an experiment file may hold beside its tables."""
+
+    name: str = ""
+    seeds: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+    instances: str | None = None
+    shards: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+    seed: int = attrs.field(default=0, validator=attrs.validators.ge(0))
+    train_seed: int = attrs.field(default=0, validator=attrs.validators.ge(0))
+    batch: int | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.ge(1)))
+    backend: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    threads: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+    concurrency: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+    level: Literal["actions", "full"] = "actions"
+    evaluators: tuple[str, ...] = ()
+    limits: Limits = Limits()
+
+
+@attrs.frozen
+class Experiment:
+    """Every task with every solver under every runtime."""
+
+    tasks: tuple[Use, ...]
+    solvers: tuple[Use, ...]
+    runtimes: tuple[Use, ...] = (Use("direct"),)
+    settings: Settings = Settings()
+
+    @classmethod
+    def from_toml(cls, path: Path, overrides: Mapping[str, Any] | None = None) -> Experiment:
+        """Read an experiment file; raises ConfigError with file, table and key."""
+        tables = config.read_toml(path)
+        uses = {kind: tuple(_uses(path, kind, tables.pop(kind, []))) for kind in ("task", "solver", "runtime")}
+        for kind in ("task", "solver"):
+            if not uses[kind]:
+                raise ConfigError(f'{path}: no [[{kind}]] table. Add one:\n[[{kind}]]\nuse = "plugin/name"')
+        settings = config.structure({**tables, **(overrides or {})}, Settings, where=str(path))
+        return cls(uses["task"], uses["solver"], uses["runtime"] or (Use("direct"),), settings)
+
+    def jobs(self, registry: plugins.Registry, data_dir: str | None = None) -> list[Job]:
+        """Return the runs of this experiment, with settings and backends resolved."""
+        jobs = []
+        for task in self.tasks:
+            for solver in self.solvers:
+                for runtime in self.runtimes:
+                    jobs.extend(self._shards(registry, task, solver, runtime, data_dir))
+        return jobs
+
+    def _shards(
+        self, registry: plugins.Registry, task: Use, solver: Use, runtime: Use, data_dir: str | None
+    ) -> Iterable[Job]:
+        s = self.settings
+        specs = {
+            "task": registry.find("task", task.name),
+            "solver": registry.find("solver", solver.name),
+            "runtime": registry.find("runtime", runtime.name),
+        }
+        data: dict[str, str] = {}
+        refs = {
+            kind: resolve(specs[kind], use, data)
+            for kind, use in (("task", task), ("solver", solver), ("runtime", runtime))
+        }
+        names = (*specs["task"].evaluators, *s.evaluators, "sfumato/return")
+        scorers = [registry.find("evaluator", name) for name in dict.fromkeys(names)]
+        choice = backends.resolve(
+            specs["solver"], wanted=s.backend, device=s.device, distribution=registry.owner(specs["solver"]).distribution
+        )
+        declared = bool(specs["solver"].backends)
+        code = code_of([*(c.target for c in specs.values()), *(c.target for c in scorers)])
+        label = " ".join(filter(None, (task.label or task.name, solver.label or solver.name)))
+        if runtime.name != "direct":
+            label += f" {runtime.label or runtime.name}"
+        for shard in shards(s.instances or f"0:{s.seeds}", s.shards):
+            spec = RunSpec(
+                **refs,
+                evaluators=tuple(resolve(c, Use(c.name), data) for c in scorers),
+                instances=shard,
+                batch=s.batch,
+                seed=s.seed,
+                train_seed=s.train_seed,
+                backend=choice.backend if declared else None,
+                device=choice.device,
+                dtype=s.dtype,
+                threads=s.threads,
+                concurrency=s.concurrency,
+                level=s.level,
+                limits=s.limits,
+                data=data,
+            )
+            exclusive = "exclusive" in (specs["solver"].timing, specs["task"].timing)
+            short = specs["task"].short and specs["solver"].short
+            yield Job(run_id_of(spec), spec, label, data_dir, code, exclusive=exclusive, short=short)
+
+
+def _uses(path: Path, kind: str, tables: Any) -> Iterable[Use]:
+    if not isinstance(tables, list):
+        tables = [tables]
+    for number, table in enumerate(tables, 1):
+        where = f"{path}: [[{kind}]] {number}"
+        if not isinstance(table, Mapping) or not isinstance(table.get("use"), str):
+            raise ConfigError(f'{where}: key \'use\' is missing: which {kind}? Example: use = "plugin/name"')
+        rest = {k: v for k, v in table.items() if k not in ("use", "label")}
+        yield Use(table["use"], rest, str(table.get("label", "")), where)
+
+
+def resolve(spec: ComponentSpec, use: Use, data: dict[str, str]) -> ComponentRef:
+    """Return the component with all its settings, defaults filled in; digests of files it names go to `data`."""
+    where = " ".join(filter(None, (use.where, spec.kind, spec.name)))
+    if spec.config is None:
+        if use.settings:
+            raise ConfigError(f"{where} takes no settings, got {', '.join(map(repr, use.settings))}.")
+        return ComponentRef(spec.name, spec.version)
+    settings = config.structure(use.settings, plugins.resolve(spec.config), where=where)
+    for field in attrs.fields(type(settings)):
+        value = getattr(settings, field.name)
+        if isinstance(value, Path) and value.is_file():
+            data[str(value)] = file_digest(value)
+    return ComponentRef(spec.name, spec.version, config.unstructure(settings))
+
+
+def shards(instances: str, count: int) -> list[str]:
+    """Split "start:stop" into `count` nearly equal ranges; raises ConfigError for a malformed or empty one."""
+    try:
+        first, last = (int(part) for part in instances.split(":"))
+    except ValueError as error:
+        raise ConfigError(f"instances wants start:stop, got {instances!r}. Example: 0:20") from error
+    if not 0 <= first < last:
+        raise ConfigError(f"instances {instances!r} is empty or negative. Example: 0:20")
+    count = min(count, last - first)
+    cuts = [first + (last - first) * k // count for k in range(count + 1)]
+    return [f"{a}:{b}" for a, b in zip(cuts, cuts[1:], strict=False)]

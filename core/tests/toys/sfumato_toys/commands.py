@@ -1,0 +1,6 @@
+import click
+
+
+@click.command("hello")
+def hello():
+    click.echo("hello from the toys")

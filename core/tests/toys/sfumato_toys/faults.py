@@ -1,0 +1,113 @@
+"""Components that break promises on purpose."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Literal
+
+import attrs
+import numpy as np
+
+from sfumato.protocols import Episode, Policy, Solver, Task
+from sfumato.records import Start, Step
+
+FAULTS = Literal["none", "nan-reward", "endless", "raise", "sleep-in-c", "allocate", "fork", "segfault", "exit", "kill-self",
+                 "step-after-end", "too-few", "print", "unrecordable"]
+
+
+@attrs.frozen
+class FaultConfig:
+    fault: FAULTS = "none"
+    n_steps: int = attrs.field(default=3, validator=attrs.validators.ge(1))
+    seconds: float = 0.0
+    only_item: int = -1
+
+
+class FaultTask(Task):
+    def __init__(self, config=FaultConfig()):
+        self.config = config
+
+    def instances(self, ctx):
+        for k in ctx.indices:
+            if self.config.fault == "too-few" and k:
+                return
+            yield k
+
+    def start(self, instance, ctx, rng):
+        faulty = self.config.only_item in (-1, instance)
+        return FaultEpisode(self.config if faulty else attrs.evolve(self.config, fault="none"), rng)
+
+
+class FaultEpisode(Episode):
+    def __init__(self, config, rng):
+        self.config, self.rng, self.t = config, rng, 0
+
+    def reset(self):
+        return Start(0)
+
+    def step(self, action):
+        fault, self.t = self.config.fault, self.t + 1
+        if self.config.seconds:
+            time.sleep(self.config.seconds)
+        if fault == "nan-reward":
+            return Step(0, float("nan"), False)
+        if fault == "raise":
+            raise RuntimeError("the task broke down")
+        if fault == "unrecordable":
+            return Step(object(), 0.0, False)
+        if fault == "print":
+            print("a component prints to its standard output")
+        if fault == "sleep-in-c":
+            ctypes.PyDLL(None).sleep(60)  # PyDLL keeps the GIL: no Python signal handler can run
+        if fault == "allocate":
+            hoard = []
+            while True:
+                hoard.append(np.ones(4 << 20))
+                time.sleep(0.002)
+        if fault == "fork":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(120)"
+            for _ in range(3):
+                subprocess.Popen([sys.executable, "-c", code])
+            time.sleep(120)
+        if fault == "segfault":
+            ctypes.string_at(0)
+        if fault == "exit":
+            os._exit(7)
+        if fault == "kill-self":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Step(self.t, self.rng.random(), fault != "endless" and self.t >= self.config.n_steps)
+
+
+@attrs.frozen
+class NoopConfig:
+    action: int = 0
+    reset_seconds: float = 0.0
+    observe_seconds: float = 0.0
+    carries_over: bool = False
+
+
+class NoopSolver(Solver):
+    def __init__(self, config=NoopConfig()):
+        self.config = config
+
+    def solve(self, task, ctx):
+        return NoopPolicy(self.config)
+
+
+@attrs.define
+class NoopPolicy(Policy):
+    config: NoopConfig
+
+    def reset(self, start, rng):
+        time.sleep(self.config.reset_seconds) if self.config.reset_seconds else None
+
+    def act(self, observation):
+        return self.config.action
+
+    def observe(self, step):
+        if self.config.observe_seconds:
+            time.sleep(self.config.observe_seconds)
