@@ -1,0 +1,176 @@
+"""BiasRouter: a mixture-of-experts router that keeps its experts evenly loaded without a loss term.
+
+Needs torch. Source: L. Wang et al., arXiv:2408.15664 (bias for selection, unbiased gate); DeepSeek-V3,
+arXiv:2412.19437, section 2.1.2 (group-limited routing, normalised sigmoid gates).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .errors import ArgumentError
+from .rules import BiasRule
+from .state import BalanceState
+
+SCORES = ("sigmoid", "softmax")
+
+
+class Routed(NamedTuple):
+    """What a router returns for tokens with leading shape [...].
+
+    experts: int64 [..., K]. weights: float32 [..., K], made from the unbiased scores; zero for masked
+    tokens. scores, logits: float32 [..., E], for the losses of `sfumato_alflb.losses`.
+    """
+
+    experts: Tensor
+    weights: Tensor
+    scores: Tensor
+    logits: Tensor
+
+
+def score_logits(logits: Tensor, score: str) -> Tensor:
+    """Return sigmoid or softmax of router logits [..., E] in float32."""
+    if score == "sigmoid":
+        return logits.float().sigmoid()
+    if score == "softmax":
+        return logits.float().softmax(dim=-1)
+    raise ArgumentError("score", f"one of {', '.join(SCORES)}", repr(score))
+
+
+def limit_to_groups(selection: Tensor, n_groups: int, top_groups: int) -> Tensor:
+    """Return selection scores [..., E] with -inf outside each token's best groups.
+
+    Experts are split into n_groups runs of equal length; a group counts as much as the sum of its two
+    best selection scores, and each token keeps its top_groups best groups.
+    Source: arXiv:2412.19437, section 2.1.2 (node-limited routing).
+    """
+    grouped = selection.unflatten(-1, (n_groups, -1))
+    strength = grouped.topk(min(2, grouped.shape[-1]), dim=-1).values.sum(dim=-1)
+    best = strength.topk(top_groups, dim=-1).indices
+    keep = torch.zeros_like(strength, dtype=torch.bool).scatter_(-1, best, True)
+    return grouped.masked_fill(~keep.unsqueeze(-1), float("-inf")).flatten(-2)
+
+
+class BiasRouter(BalanceState):
+    """Route tokens [..., dim] to K of E experts by `score + bias`; gate them by the score alone.
+
+    dim: width of a token. experts, k: E and K, 1 <= K < E. score: 'sigmoid' (the design point of u) or
+    'softmax'. rule, u: see `BiasRule`; for softmax scores see `softmax_rate`. groups, top_groups: limit
+    every token to top_groups of that many groups. normalise: make the K weights sum to one. scale:
+    factor on the weights. recentre: keep the mean of the bias at zero. clip: bound on |bias|.
+    kernel: 'eager', or 'triton' on a GPU.
+
+    In training mode every forward is counted; call `update_()` once per optimiser step, or let a
+    `Balancer` do it. The arithmetic is float32 whatever the dtype of the model or autocast.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        experts: int,
+        k: int,
+        score: str = "sigmoid",
+        rule: BiasRule | str = "sign",
+        u: float = 1e-3,
+        groups: int | None = None,
+        *,
+        top_groups: int | None = None,
+        normalise: bool = True,
+        scale: float = 1.0,
+        recentre: bool = False,
+        clip: float | None = None,
+        kernel: str = "eager",
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(experts, k, rule, u, recentre=recentre, clip=clip, device=device)
+        if score not in SCORES:
+            raise ArgumentError("score", f"one of {', '.join(SCORES)}", repr(score))
+        if groups is not None:
+            if groups < 1 or experts % groups:
+                raise ArgumentError("groups", f"a divisor of experts = {experts}", repr(groups))
+            top_groups = groups if top_groups is None else top_groups
+            if not 1 <= top_groups <= groups or top_groups * (experts // groups) < k:
+                raise ArgumentError(
+                    "top_groups", f"1..{groups} groups that hold at least k = {k} experts", repr(top_groups)
+                )
+        elif top_groups is not None:
+            raise ArgumentError("top_groups", "None without groups", repr(top_groups))
+        if kernel not in ("eager", "triton"):
+            raise ArgumentError("kernel", "'eager' or 'triton'", repr(kernel))
+        if kernel == "triton" and groups is not None:
+            raise ArgumentError("kernel", "'eager' with groups", repr(kernel))
+        self.dim, self.score, self.groups, self.top_groups = int(dim), score, groups, top_groups
+        self.normalise, self.scale, self.kernel = normalise, float(scale), kernel
+        self.weight = nn.Parameter(torch.empty(experts, dim, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw the weight as nn.Linear does, from `generator` when given."""
+        if not self.weight.is_meta:
+            bound = self.dim**-0.5
+            nn.init.uniform_(self.weight, -bound, bound, generator=generator)
+
+    def extra_repr(self) -> str:
+        """Return what `print(model)` shows."""
+        rule = f"{self.rule.name}, u={self.rule.u:g}"
+        return f"dim={self.dim}, experts={self.n_experts}, k={self.k}, score={self.score}, rule={rule}"
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Routed:
+        """Route tokens x [..., dim]. mask: bool [...], True for real tokens; padding is not counted.
+
+        Raises ArgumentError when shapes do not fit.
+        """
+        if x.shape[-1] != self.dim:
+            raise ArgumentError("x", f"a last axis of dim = {self.dim}", f"shape {tuple(x.shape)}")
+        if mask is not None and (mask.shape != x.shape[:-1] or mask.dtype != torch.bool):
+            raise ArgumentError(
+                "mask", f"a bool tensor of shape {tuple(x.shape[:-1])}", f"{mask.dtype} {tuple(mask.shape)}"
+            )
+        with torch.autocast(x.device.type, enabled=False):
+            logits = nn.functional.linear(x.float(), self.weight.float())
+            return self.route_logits(logits, mask)
+
+    def route_logits(self, logits: Tensor, mask: Tensor | None = None) -> Routed:
+        """Route router logits [..., E], for models that compute them elsewhere."""
+        logits = logits.float()
+        if self.kernel == "triton":
+            from .triton_kernels import fused_route
+
+            experts, scores, counts = fused_route(logits, self.bias, self.k, self.score, mask)
+            from .state import in_recomputation
+
+            if self.training and not self.is_frozen and not in_recomputation():
+                self.counts += counts
+        else:
+            scores = score_logits(logits, self.score)
+            experts = self.select(scores)
+            self.count(experts, mask)
+        weights = scores.gather(-1, experts)
+        if self.normalise:
+            weights = weights / (weights.sum(dim=-1, keepdim=True) + 1e-20)
+        weights = weights * self.scale
+        if mask is not None:
+            weights = weights * mask.unsqueeze(-1)
+        return Routed(experts, weights, scores, logits)
+
+    @torch.no_grad()
+    def select(self, scores: Tensor) -> Tensor:
+        """Return the experts [..., K] with the largest `score + bias`. No gradient passes through."""
+        selection = scores + self.bias
+        if self.groups is not None and self.top_groups is not None and self.top_groups < self.groups:
+            selection = limit_to_groups(selection, self.groups, self.top_groups)
+        return selection.topk(self.k, dim=-1, sorted=False).indices
+
+
+def softmax_rate(u: float, experts: int) -> float:
+    """Return the step for softmax scores that moves logits as far as u moves them for sigmoid scores.
+
+    Near even routing a softmax score is 1/E with slope (1/E)(1 - 1/E) in its logit; a sigmoid's slope is
+    at most 1/4. So u = 1e-3 becomes 4e-3 (E-1)/E^2: 1.6e-5 at E = 256, where the scores are about 4e-3.
+    Derived here.
+    """
+    return 4.0 * u * (experts - 1) / experts**2
