@@ -1,0 +1,72 @@
+"""Fair acceptance thresholds under bandit feedback, while the population answers back.
+
+Use it as a library: `OptimisticFeasible` and its baselines choose arms for many seeds at once, `BetaLoop` and
+`PoolLoop` are closed loops, `sweep` is the oracle. Names are imported when first used.
+
+Source: W. Du, "Optimistic Feasible Search for Closed-Loop Fair Threshold Decision-Making", arXiv:2512.22313.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sfumato_ofs.config import OptimisticFeasibleConfig, PrimalDualConfig, UnconstrainedConfig
+    from sfumato_ofs.constraints import Constraints, reward_scale
+    from sfumato_ofs.learners import OptimisticFeasible, PrimalDual, Unconstrained
+    from sfumato_ofs.loops import BetaLoop, PoolLoop, product_arms, shared_arms, threshold_grid
+    from sfumato_ofs.oracle import Sweep, sweep
+    from sfumato_ofs.simulate import World, play
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "OptimisticFeasibleConfig": "config",
+    "PrimalDualConfig": "config",
+    "UnconstrainedConfig": "config",
+    "Constraints": "constraints",
+    "reward_scale": "constraints",
+    "OptimisticFeasible": "learners",
+    "PrimalDual": "learners",
+    "Unconstrained": "learners",
+    "BetaLoop": "loops",
+    "PoolLoop": "loops",
+    "product_arms": "loops",
+    "shared_arms": "loops",
+    "threshold_grid": "loops",
+    "Sweep": "oracle",
+    "sweep": "oracle",
+    "World": "simulate",
+    "play": "simulate",
+}
+
+__all__ = [
+    "BetaLoop",
+    "Constraints",
+    "OptimisticFeasible",
+    "OptimisticFeasibleConfig",
+    "PoolLoop",
+    "PrimalDual",
+    "PrimalDualConfig",
+    "Sweep",
+    "Unconstrained",
+    "UnconstrainedConfig",
+    "World",
+    "play",
+    "product_arms",
+    "reward_scale",
+    "shared_arms",
+    "sweep",
+    "threshold_grid",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(f"sfumato_ofs.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'sfumato_ofs' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_WHERE])

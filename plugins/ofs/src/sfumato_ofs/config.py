@@ -1,0 +1,149 @@
+"""Settings of this plugin's tasks and solvers: frozen, typed, checked when they are made."""
+
+from __future__ import annotations
+
+import attrs
+from attrs.validators import and_, ge, gt, in_, le, lt
+
+_unit = and_(ge(0.0), le(1.0))
+
+
+@attrs.frozen(kw_only=True)
+class LoopConfig:
+    """What all closed loops share.
+
+    Attributes:
+        n_thresholds: points M of the grid on [0, 1]; with `thresholds = "per-group"`, points a group.
+        thresholds: one threshold for all (`shared`) or one a group (`per-group`: arms are all combinations;
+            group-specific thresholds may be unlawful where you use them).
+        applicants: batch size n of a round.
+        rounds: horizon T.
+        loss: cost of an accepted bad outcome in units of an accepted good one.
+        eps: largest allowed difference of group acceptance rates.
+        rho_min: smallest allowed overall acceptance rate.
+        rho_max: largest allowed overall acceptance rate; 1 leaves it out.
+        gap: form of the parity residuals, see `sfumato_ofs.constraints.Constraints`.
+    """
+
+    n_thresholds: int = attrs.field(default=41, validator=ge(2))
+    thresholds: str = attrs.field(default="shared", validator=in_(("shared", "per-group")))
+    applicants: int = attrs.field(default=200, validator=ge(1))
+    rounds: int = attrs.field(default=5000, validator=ge(1))
+    loss: float = attrs.field(default=1.0, validator=ge(0.0))
+    eps: float = attrs.field(default=0.10, validator=_unit)
+    rho_min: float = attrs.field(default=0.30, validator=_unit)
+    rho_max: float = attrs.field(default=1.0, validator=_unit)
+    gap: str = attrs.field(default="signed", validator=in_(("signed", "abs", "to-overall", "ratio")))
+
+    def __attrs_post_init__(self) -> None:
+        if self.rho_min > self.rho_max:
+            raise ValueError(f"rho_min must not exceed rho_max, got {self.rho_min} > {self.rho_max}")
+
+
+@attrs.frozen(kw_only=True)
+class SyntheticConfig(LoopConfig):
+    """Settings of `ofs/synthetic`.
+
+    Attributes:
+        preset: `A` contracts (kappa 0.8); `A-slow` has kappa 0.9, where the certificate fails and a warning says so.
+    """
+
+    preset: str = attrs.field(default="A", validator=in_(("A", "A-slow")))
+
+
+@attrs.frozen(kw_only=True)
+class GermanConfig(LoopConfig):
+    """Settings of `ofs/german`.
+
+    Attributes:
+        group: `age` (group 1 is 25 or younger) or `sex` (group 1 is female; the field leaves the score model, and
+            parity at eps 0.05 does not bind).
+    """
+
+    group: str = attrs.field(default="age", validator=in_(("age", "sex")))
+
+
+@attrs.frozen(kw_only=True)
+class CompasConfig(LoopConfig):
+    """Settings of `ofs/compas`."""
+
+
+@attrs.frozen(kw_only=True)
+class BanditConfig:
+    """What all learners with confidence bounds share.
+
+    Attributes:
+        beta: width of the bounds; 1 carries the guarantee, 0.5 is the default, 0.25 is bold.
+        delta: probability that some bound fails, at beta = 1.
+        anytime: replace the horizon T in the bounds by max(t, 2)^2.
+        order: order of the first sweep over unplayed arms: `grid`, `highest-service` (most lenient first; the same as
+            `grid` on an ascending grid), `strictest-first` or `random`.
+    """
+
+    beta: float = attrs.field(default=0.5, validator=ge(0.0))
+    delta: float = attrs.field(default=0.05, validator=and_(gt(0.0), lt(1.0)))
+    anytime: bool = False
+    order: str = attrs.field(
+        default="grid", validator=in_(("grid", "highest-service", "strictest-first", "random"))
+    )
+
+
+@attrs.frozen(kw_only=True)
+class OptimisticFeasibleConfig(BanditConfig):
+    """Settings of `ofs/optimistic-feasible`.
+
+    Attributes:
+        margin: slack added to every residual before it is compared with 0; for hard limits.
+        discount: factor gamma on all sums and counts each round; 1 forgets nothing.
+        window: rounds kept in memory; 0 keeps all.
+        block: rounds each choice is held; the first half of a block is not learned from.
+        reprobe_every: rounds between re-probes of the neighbours of the current arm; 0 never. 500 is a good first
+            value against the lock-out that a small beta can cause.
+        monotone: tighten the bounds by the monotonicity of acceptance in the threshold (needs observed group rates).
+        pessimistic: call an arm feasible only when its upper bounds say so; needs `safe_arm`.
+        safe_arm: index of an arm known to be feasible; -1 for none.
+        probe_every: in pessimistic mode, rounds between probes of an uncertified neighbour of the certified set.
+    """
+
+    margin: float = attrs.field(default=0.0, validator=ge(0.0))
+    discount: float = attrs.field(default=1.0, validator=and_(gt(0.0), le(1.0)))
+    window: int = attrs.field(default=0, validator=ge(0))
+    block: int = attrs.field(default=1, validator=ge(1))
+    reprobe_every: int = attrs.field(default=0, validator=ge(0))
+    monotone: bool = False
+    pessimistic: bool = False
+    safe_arm: int = attrs.field(default=-1, validator=ge(-1))
+    probe_every: int = attrs.field(default=10, validator=ge(2))
+
+    def __attrs_post_init__(self) -> None:
+        if self.pessimistic and self.safe_arm < 0:
+            raise ValueError(
+                "pessimistic needs safe_arm, the index of an arm known to be feasible: got safe_arm = -1. "
+                "Find one with 'sfumato ofs sweep'."
+            )
+        if self.window and self.discount < 1.0:
+            raise ValueError(
+                f"use window or discount, not both: got window = {self.window}, discount = {self.discount}"
+            )
+
+
+@attrs.frozen(kw_only=True)
+class UnconstrainedConfig(BanditConfig):
+    """Settings of `ofs/unconstrained`: the upper confidence bound on reward alone."""
+
+
+@attrs.frozen(kw_only=True)
+class PrimalDualConfig(BanditConfig):
+    """Settings of `ofs/primal-dual`.
+
+    Attributes:
+        step: dual step size.
+        ceiling: largest multiplier.
+        residual: `optimistic` penalises lower residual bounds, `mean` plain means.
+        margin: slack added to every residual.
+    """
+
+    step: float = attrs.field(default=0.05, validator=gt(0.0))
+    ceiling: float = attrs.field(default=10.0, validator=gt(0.0))
+    residual: str = attrs.field(default="optimistic", validator=in_(("optimistic", "mean")))
+    margin: float = attrs.field(default=0.0, validator=ge(0.0))

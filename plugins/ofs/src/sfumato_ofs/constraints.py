@@ -1,0 +1,128 @@
+"""Residuals of fairness and service constraints; a residual at or below 0 means satisfied.
+
+The demographic-parity gap is *signed*: averaging |r0 - r1| over rounds is biased upwards by its own noise
+(about 0.057 at 200 applicants split 40/60), which would make feasible thresholds look infeasible for ever.
+"""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato_ofs.errors import OfsError
+
+FloatArray = NDArray[np.float64]
+
+
+@attrs.frozen
+class Constraints:
+    """Demographic parity with an optional service corridor.
+
+    Attributes:
+        eps: largest allowed difference of group acceptance rates, in [0, 1].
+        rho_min: smallest allowed overall acceptance rate; None for no floor. Parity holds trivially where nobody
+            is accepted, so keep a floor.
+        rho_max: largest allowed overall acceptance rate; None for no ceiling.
+        gap: `signed` gives G(G-1) ordered pairwise residuals, `abs` one residual a pair (biased, for
+            comparison), `to-overall` two residuals a group against the overall rate, `ratio` G(G-1) residuals
+            `(1 - eps) * r_b - r_a` (four-fifths rule: eps = 0.2).
+        n_groups: number of groups G.
+    """
+
+    eps: float = 0.10
+    rho_min: float | None = 0.30
+    rho_max: float | None = None
+    gap: str = "signed"
+    n_groups: int = 2
+
+    def __attrs_post_init__(self) -> None:
+        if not 0.0 <= self.eps <= 1.0:
+            raise OfsError(f"eps must lie in [0, 1], got {self.eps!r}")
+        for name, value in (("rho_min", self.rho_min), ("rho_max", self.rho_max)):
+            if value is not None and not 0.0 <= value <= 1.0:
+                raise OfsError(f"{name} must lie in [0, 1], got {value!r}")
+        if self.rho_min is not None and self.rho_max is not None and self.rho_min > self.rho_max:
+            raise OfsError(f"rho_min must not exceed rho_max, got {self.rho_min!r} > {self.rho_max!r}")
+        if self.gap not in ("signed", "abs", "to-overall", "ratio"):
+            raise OfsError(f"gap must be signed, abs, to-overall or ratio, got {self.gap!r}")
+        if self.n_groups < 2:
+            raise OfsError(
+                f"demographic parity is undefined for {self.n_groups} group; at least 2 are needed (n_groups)"
+            )
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Ordered group pairs (a, b) of the parity residuals r_a - r_b - eps."""
+        if self.gap == "to-overall":
+            return ()
+        ordered = permutations(range(self.n_groups), 2)
+        if self.gap == "abs":
+            return tuple((a, b) for a, b in ordered if a < b)
+        return tuple(sorted(ordered, key=lambda p: (min(p), max(p), p)))
+
+    @property
+    def n_parity(self) -> int:
+        return 2 * self.n_groups if self.gap == "to-overall" else len(self.pairs)
+
+    @property
+    def size(self) -> int:
+        """Number of residuals I."""
+        return self.n_parity + (self.rho_min is not None) + (self.rho_max is not None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A name a residual, in their order."""
+        if self.gap == "to-overall":
+            parity = [
+                f"{side}{a}" for a in range(self.n_groups) for side in ("above-overall-", "below-overall-")
+            ]
+        else:
+            parity = [f"{self.gap}-gap-{a}-{b}" for a, b in self.pairs]
+        service = ["service-floor"] * (self.rho_min is not None) + ["service-ceiling"] * (
+            self.rho_max is not None
+        )
+        return (*parity, *service)
+
+    def residuals(self, rates: FloatArray, overall: FloatArray) -> FloatArray:
+        """Return residuals [B, I] from group rates [B, G] and overall rates [B].
+
+        A NaN rate (absent group) gives a NaN residual: no observation, not a zero.
+        """
+        columns: list[FloatArray] = []
+        if self.gap == "to-overall":
+            for a in range(self.n_groups):
+                columns += [rates[:, a] - overall - self.eps, overall - rates[:, a] - self.eps]
+        for a, b in self.pairs:
+            if self.gap == "abs":
+                columns.append(np.abs(rates[:, a] - rates[:, b]) - self.eps)
+            elif self.gap == "ratio":
+                columns.append((1.0 - self.eps) * rates[:, a] - rates[:, b])
+            else:
+                columns.append(rates[:, a] - rates[:, b] - self.eps)
+        if self.rho_min is not None:
+            columns.append(self.rho_min - overall)
+        if self.rho_max is not None:
+            columns.append(overall - self.rho_max)
+        return np.stack(columns, axis=1)
+
+    def violation(self, rates: FloatArray, overall: FloatArray) -> FloatArray:
+        """Return the sum of positive residuals, each constraint counted once, float array [B].
+
+        Of the two residuals of a signed gap at most one is positive, so nothing is counted twice.
+        """
+        positive: FloatArray = np.maximum(self.residuals(rates, overall), 0.0)
+        total: FloatArray = np.nansum(positive, axis=1)
+        return total
+
+    def scales(self, n: float) -> FloatArray:
+        """Return sub-Gaussian proxies of one batch's residuals, float array [I]: gap 1/sqrt(n), service 0.5/sqrt(n)."""
+        root = np.sqrt(n)
+        return np.array([1.0 / root] * self.n_parity + [0.5 / root] * (self.size - self.n_parity))
+
+
+def reward_scale(loss: float, n: float) -> float:
+    """Return the sub-Gaussian proxy of one batch's mean reward, 0.5 (1 + loss) / sqrt(n)."""
+    return 0.5 * (1.0 + loss) / float(np.sqrt(n))

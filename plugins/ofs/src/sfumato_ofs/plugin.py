@@ -1,0 +1,80 @@
+"""What this plugin offers; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sfumato import BackendSpec, CommandSpec, ComponentSpec, hookimpl
+
+PLUGIN_API = 1
+SOURCE = "arXiv:2512.22313"
+
+_NUMPY = (BackendSpec("numpy", devices=("cpu",)),)
+
+
+def _task(name: str, target: str, config: str, summary: str) -> ComponentSpec:
+    return ComponentSpec(
+        "task",
+        name,
+        target=f"sfumato_ofs.tasks:{target}",
+        config=f"sfumato_ofs.config:{config}",
+        version=1,
+        summary=summary,
+        source=SOURCE,
+        evaluators=("ofs/closed-loop",),
+    )
+
+
+def _solver(name: str, target: str, config: str, summary: str, source: str = SOURCE) -> ComponentSpec:
+    return ComponentSpec(
+        "solver",
+        name,
+        target=f"sfumato_ofs.solvers:{target}",
+        config=f"sfumato_ofs.config:{config}",
+        version=1,
+        summary=summary,
+        source=source,
+        backends=_NUMPY,
+    )
+
+
+@hookimpl
+def sfumato_components() -> Iterator[ComponentSpec]:
+    yield _task(
+        "ofs/synthetic", "SyntheticTask", "SyntheticConfig", "Beta scores whose means drift with acceptance"
+    )
+    yield _task("ofs/german", "GermanTask", "GermanConfig", "German Credit; the group mix follows acceptance")
+    yield _task("ofs/compas", "CompasTask", "CompasConfig", "COMPAS; the group mix follows acceptance")
+    yield _solver(
+        "ofs/optimistic-feasible",
+        "OptimisticFeasibleSolver",
+        "OptimisticFeasibleConfig",
+        "Largest optimistic reward among thresholds that look feasible",
+    )
+    yield _solver(
+        "ofs/primal-dual",
+        "PrimalDualSolver",
+        "PrimalDualConfig",
+        "Baseline: optimistic reward minus multipliers times residual bounds",
+    )
+    yield _solver(
+        "ofs/unconstrained",
+        "UnconstrainedSolver",
+        "UnconstrainedConfig",
+        "Baseline: upper confidence bound on reward, constraints ignored",
+    )
+    yield ComponentSpec(
+        "evaluator",
+        "ofs/closed-loop",
+        target="sfumato_ofs.evaluators:ClosedLoopEvaluator",
+        version=1,
+        summary="Reward, violation and gap to the best feasible fixed threshold",
+        source=SOURCE,
+    )
+
+
+@hookimpl
+def sfumato_commands() -> Iterator[CommandSpec]:
+    yield CommandSpec(
+        "fetch", target="sfumato_ofs.cli:fetch", help="Download German Credit and COMPAS, with checksums"
+    )

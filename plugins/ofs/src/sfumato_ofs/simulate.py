@@ -1,0 +1,178 @@
+"""Play a learner against a loop for B seeds at once, without the runner, and keep running sums.
+
+True expected rates and rewards at each state are known here, so the sums carry none of the batches'
+noise; the noisy, observed violation is kept beside them as a second column.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato_ofs.binomial import UniformBlocks
+from sfumato_ofs.constraints import Constraints
+from sfumato_ofs.loops import ClosedLoop, Counts, batch_reward
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+class Learner(Protocol):
+    """What `play` asks of a learner."""
+
+    def select(self) -> IntArray: ...
+
+    def update(self, arm: IntArray, reward: FloatArray, residuals: FloatArray) -> None: ...
+
+
+class RunningSums:
+    """Sums over rounds of what only the world knows, a few numbers a seed whatever the horizon.
+
+    Attributes (arrays [B]): reward, tail_reward (expected, summed), violation, tail_violation (expected),
+    observed_violation (of batch rates), violating_rounds, infeasible_plays (arms infeasible at their own steady state),
+    share_clipped (rounds with a share at its clip). `curves` holds block means for plots:
+    name -> float32 [B, K].
+    """
+
+    def __init__(
+        self,
+        n_items: int,
+        horizon: int,
+        constraints: Constraints,
+        infeasible: NDArray[np.bool_],
+        n_points: int = 100,
+    ) -> None:
+        self.horizon = horizon
+        self.tail_from = horizon - max(horizon // 5, 1)
+        self.constraints = constraints
+        self._infeasible = infeasible
+        zeros = np.zeros(n_items)
+        self.reward, self.tail_reward = zeros.copy(), zeros.copy()
+        self.violation, self.tail_violation = zeros.copy(), zeros.copy()
+        self.observed_violation = zeros.copy()
+        self.violating_rounds, self.infeasible_plays, self.share_clipped = (
+            zeros.copy(),
+            zeros.copy(),
+            zeros.copy(),
+        )
+        self.plays = np.zeros((n_items, len(infeasible)), dtype=np.int32)
+        n_points = min(n_points, horizon)
+        self._edges = (np.arange(1, n_points + 1) * horizon) // n_points
+        self._point = 0
+        self._since = 0
+        self._rows = np.arange(n_items)
+        self._names = ("reward", "violation")
+        self._block = {name: zeros.copy() for name in self._names}
+        self.curves = {name: np.zeros((n_items, n_points), dtype=np.float32) for name in self._names}
+        self.curves["rates"] = np.zeros((n_items, n_points, constraints.n_groups), dtype=np.float32)
+        self.curves["shares"] = np.zeros((n_items, n_points, constraints.n_groups), dtype=np.float32)
+
+    def add(
+        self,
+        t: int,
+        arm: IntArray,
+        reward: FloatArray,
+        rates: FloatArray,
+        shares: FloatArray,
+        residuals: FloatArray,
+        clip: tuple[float, float],
+    ) -> None:
+        """Take in round t (from 0): expected reward [B], expected rates and shares [B, G], observed residuals [B, I]."""
+        violation = self.constraints.violation(rates, (rates * shares).sum(axis=1))
+        self.reward += reward
+        self.violation += violation
+        self.violating_rounds += violation > 1e-12
+        self.observed_violation += np.nansum(np.maximum(residuals, 0.0), axis=1)
+        self.infeasible_plays += self._infeasible[arm]
+        self.plays[self._rows, arm] += 1
+        self.share_clipped += ((shares <= clip[0] + 1e-12) | (shares >= clip[1] - 1e-12)).any(axis=1)
+        if t >= self.tail_from:
+            self.tail_reward += reward
+            self.tail_violation += violation
+        self._block["reward"] += reward
+        self._block["violation"] += violation
+        self._since += 1
+        if t + 1 == self._edges[self._point]:
+            for name in self._names:
+                self.curves[name][:, self._point] = self._block[name] / self._since
+                self._block[name] = np.zeros_like(self._block[name])
+            self.curves["rates"][:, self._point] = rates
+            self.curves["shares"][:, self._point] = shares
+            self._point += 1
+            self._since = 0
+
+    def truth(self) -> dict[str, Any]:
+        """Return the sums as a mapping of arrays, for the trace."""
+        names = (
+            "reward",
+            "tail_reward",
+            "violation",
+            "tail_violation",
+            "observed_violation",
+            "violating_rounds",
+            "infeasible_plays",
+            "share_clipped",
+            "plays",
+        )
+        values: dict[str, Any] = {name: getattr(self, name) for name in names}
+        values["rounds"] = self.horizon
+        values["tail_rounds"] = self.horizon - self.tail_from
+        values.update({f"curve_{name}": curve for name, curve in self.curves.items()})
+        return values
+
+
+@attrs.define
+class Round:
+    """What one round showed: reward [B], residuals [B, I], group rates [B, G], counts."""
+
+    reward: FloatArray
+    residuals: FloatArray
+    rates: FloatArray
+    counts: Counts
+
+
+class World:
+    """A loop being lived through by B items, each with its own stream of uniforms."""
+
+    def __init__(
+        self,
+        loop: ClosedLoop,
+        constraints: Constraints,
+        horizon: int,
+        generators: list[np.random.Generator],
+        infeasible: NDArray[np.bool_],
+    ) -> None:
+        self.loop = loop
+        self.constraints = constraints
+        self.horizon = horizon
+        self.state = loop.rest(len(generators))
+        self.t = 0
+        self.sums = RunningSums(len(generators), horizon, constraints, infeasible)
+        self._uniforms = UniformBlocks(generators, loop.n_uniforms)
+
+    def step(self, arm: IntArray) -> Round:
+        """Live one round under the arms [B] and return what it showed."""
+        loop = self.loop
+        accept, good = loop.expectations(self.state, arm)
+        shares = loop.shares(self.state)
+        counts = loop.draw_given(accept, good, shares, self._uniforms.next())
+        rates = counts.rates()
+        overall = counts.accepted.sum(axis=1) / loop.n
+        residuals = self.constraints.residuals(rates, overall)
+        expected = (shares * ((1.0 + loop.loss) * good - loop.loss * accept)).sum(axis=1)
+        self.sums.add(self.t, arm, expected, accept, shares, residuals, loop.clip)
+        self.state = loop.advance(self.state, rates)
+        self.t += 1
+        return Round(batch_reward(counts, loop.loss), residuals, rates, counts)
+
+
+def play(world: World, learner: Learner) -> RunningSums:
+    """Let the learner act for the world's whole horizon and return the running sums."""
+    for _ in range(world.horizon):
+        arm = learner.select()
+        seen = world.step(arm)
+        learner.update(arm, seen.reward, seen.residuals)
+    return world.sums

@@ -1,0 +1,190 @@
+"""The three closed loops as tasks. A batch of seeds is one instance; item k lives on its own stream.
+
+What a policy sees of a round: the batch's reward, the constraint residuals and the groups' acceptance rates
+under the threshold in use; nothing of other thresholds. Actions are arm indices, int array [B].
+
+Promise: the world of item k depends on the seed and k alone, not on which other items share its batch.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+from sfumato.errors import DataMissing
+from sfumato.protocols import Context, Episode, Task
+from sfumato.records import Start, Step
+
+from sfumato_ofs import data
+from sfumato_ofs.config import CompasConfig, GermanConfig, LoopConfig, SyntheticConfig
+from sfumato_ofs.constraints import Constraints
+from sfumato_ofs.errors import OfsError
+from sfumato_ofs.loops import BetaLoop, ClosedLoop, PoolLoop, product_arms, shared_arms, threshold_grid
+from sfumato_ofs.oracle import Sweep, sweep
+from sfumato_ofs.score_model import out_of_fold_scores
+from sfumato_ofs.simulate import World
+
+FETCH = "sfumato ofs fetch"
+Observation = Mapping[str, NDArray[np.float64]]
+Actions = NDArray[np.int64]
+
+
+@attrs.frozen(eq=False)
+class LoopInstance:
+    """A batch of items in one loop: `items` are their indices; the sweep is the oracle's."""
+
+    items: tuple[int, ...]
+    loop: ClosedLoop
+    constraints: Constraints
+    rounds: int
+    oracle: Sweep
+
+
+class FairTask(Task[LoopInstance, Observation, Actions]):
+    """A closed loop of acceptance: choose a threshold, see the batch, the population answers."""
+
+    batched: ClassVar[bool] = True
+    offers: ClassVar[frozenset[str]] = frozenset(
+        {"arms", "lattice", "constraints", "applicants", "rounds", "loss", "items"}
+    )
+
+    def __init__(self, config: LoopConfig) -> None:
+        self.config = config
+        self.max_steps = config.rounds
+        self.constraints = Constraints(
+            eps=config.eps,
+            rho_min=config.rho_min,
+            rho_max=config.rho_max if config.rho_max < 1.0 else None,
+            gap=config.gap,
+        )
+
+    @cached_property
+    def lattice(self) -> tuple[int, ...]:
+        """Arms along each axis: (M,) for a shared threshold, (M, M) for one a group."""
+        m = self.config.n_thresholds
+        return (m,) if self.config.thresholds == "shared" else (m,) * self.constraints.n_groups
+
+    @cached_property
+    def arms(self) -> NDArray[np.float64]:
+        """Group thresholds of each arm, float array [M, G]."""
+        grid = threshold_grid(self.config.n_thresholds)
+        n_groups = self.constraints.n_groups
+        return (
+            shared_arms(grid, n_groups)
+            if self.config.thresholds == "shared"
+            else product_arms([grid] * n_groups)
+        )
+
+    @abstractmethod
+    def make_loop(self, ctx: Context) -> ClosedLoop:
+        """Return the loop that all instances share."""
+
+    def instances(self, ctx: Context) -> Iterator[LoopInstance]:
+        loop = self.make_loop(ctx)
+        oracle = sweep(loop, self.constraints)
+        for items in ctx.chunks():
+            yield LoopInstance(tuple(items), loop, self.constraints, self.config.rounds, oracle)
+
+    def start(self, instance: LoopInstance, ctx: Context, rng: np.random.Generator) -> FairEpisode:
+        return FairEpisode(self, instance, [ctx.stream("world", k) for k in instance.items])
+
+
+class FairEpisode(Episode[Observation, Actions]):
+    """B items living through the loop for T rounds; all end together."""
+
+    def __init__(self, task: FairTask, instance: LoopInstance, generators: list[np.random.Generator]) -> None:
+        self._task = task
+        self._instance = instance
+        self._world = World(
+            instance.loop, instance.constraints, instance.rounds, generators, ~instance.oracle.is_feasible
+        )
+
+    def reset(self) -> Start[Observation]:
+        n_items = len(self._instance.items)
+        constraints = self._instance.constraints
+        unseen = {
+            "residuals": np.full((n_items, constraints.size), np.nan),
+            "rates": np.full((n_items, constraints.n_groups), np.nan),
+        }
+        public = {
+            "arms": self._task.arms,
+            "lattice": self._task.lattice,
+            "constraints": constraints,
+            "applicants": self._instance.loop.n,
+            "rounds": self._instance.rounds,
+            "loss": self._instance.loop.loss,
+            "items": self._instance.items,
+        }
+        return Start(unseen, public)
+
+    def step(self, action: Actions) -> Step[Observation]:
+        arm = np.asarray(action)
+        n_arms = self._instance.loop.n_arms
+        if arm.shape != (len(self._instance.items),) or arm.dtype.kind not in "iu":
+            raise OfsError(
+                f"action must be an integer array of shape ({len(self._instance.items)},), one arm an item; got dtype "
+                f"{arm.dtype} and shape {arm.shape}"
+            )
+        if ((arm < 0) | (arm >= n_arms)).any():
+            raise OfsError(
+                f"action must hold arm indices 0..{n_arms - 1}, got {int(arm[(arm < 0) | (arm >= n_arms)][0])}"
+            )
+        seen = self._world.step(arm)
+        done = np.full(len(arm), self._world.t >= self._instance.rounds)
+        return Step(
+            {"residuals": seen.residuals, "rates": seen.rates}, seen.reward, done, np.zeros_like(done)
+        )
+
+    def truth(self) -> Mapping[str, Any]:
+        return self._world.sums.truth()
+
+
+class SyntheticTask(FairTask):
+    """Beta scores whose means drift with acceptance; the calibrated reference loop."""
+
+    def __init__(self, config: SyntheticConfig) -> None:
+        super().__init__(config)
+        self._kappa = 0.8 if config.preset == "A" else 0.9
+
+    def make_loop(self, ctx: Context) -> ClosedLoop:
+        return BetaLoop(self.arms, n=self.config.applicants, loss=self.config.loss, kappa=self._kappa)
+
+
+class GermanTask(FairTask):
+    """German Credit: lend at or above a score; composition follows acceptance."""
+
+    config: GermanConfig
+
+    def make_loop(self, ctx: Context) -> ClosedLoop:
+        path = ctx.data_file(data.GERMAN_FILE, sha256=data.GERMAN_SHA256, fetch=FETCH)
+        return pool_loop(data.load_german(path, group=self.config.group, verify=False), self)
+
+
+class CompasTask(FairTask):
+    """COMPAS: release at or above a score of not reoffending; composition follows acceptance."""
+
+    config: CompasConfig
+
+    def make_loop(self, ctx: Context) -> ClosedLoop:
+        try:
+            path = ctx.data_file(data.COMPAS_MINIMAL_FILE, sha256=data.COMPAS_MINIMAL_SHA256, fetch=FETCH)
+        except DataMissing:
+            path = ctx.data_file(data.COMPAS_FILE, sha256=data.COMPAS_SHA256, fetch=FETCH)
+        return pool_loop(data.load_compas(path, verify=False), self)
+
+
+def pool_loop(table: data.Table, task: FairTask) -> PoolLoop:
+    """Return the loop over a data set's people, scored out of fold."""
+    return PoolLoop(
+        task.arms,
+        out_of_fold_scores(table),
+        table.good,
+        table.groups,
+        n=task.config.applicants,
+        loss=task.config.loss,
+    )

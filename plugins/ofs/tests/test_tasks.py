@@ -1,0 +1,103 @@
+"""The loops as tasks of the runner, with the learners as solvers and the evaluator: one path through all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sfumato.context", reason="needs the core")
+from sfumato.context import RunContext
+from sfumato.errors import DataMissing
+from sfumato_ofs.config import (
+    CompasConfig,
+    GermanConfig,
+    OptimisticFeasibleConfig,
+    SyntheticConfig,
+)
+from sfumato_ofs.errors import OfsError
+from sfumato_ofs.solvers import OptimisticFeasibleSolver
+from sfumato_ofs.tasks import CompasTask, GermanTask, SyntheticTask
+
+
+def episode_of(task, n_items: int, **context):
+    ctx = RunContext(indices=range(n_items), **context)
+    (instance,) = list(task.instances(ctx))
+    return task.start(instance, ctx, ctx.stream("world", 0)), instance, ctx
+
+
+def test_an_episode_ends_after_its_rounds_and_shows_only_the_chosen_threshold() -> None:
+    task = SyntheticTask(SyntheticConfig(rounds=3, n_thresholds=5))
+    episode, _, _ = episode_of(task, 4)
+    start = episode.reset()
+    assert set(start.public) == task.offers
+    for t in range(3):
+        step = episode.step(np.array([0, 1, 2, 3]))
+        assert step.reward.shape == (4,) and step.observation["residuals"].shape == (4, 3)
+        assert step.over == (t == 2)
+
+
+@pytest.mark.parametrize(
+    "action", [np.array([0, 1]), np.array([0.5, 0.5, 0.5]), np.array([0, 1, 5]), np.array([0, 1, -1])]
+)
+def test_an_action_outside_the_space_is_refused(action: np.ndarray) -> None:
+    episode, _, _ = episode_of(SyntheticTask(SyntheticConfig(rounds=3, n_thresholds=5)), 3)
+    episode.reset()
+    with pytest.raises(OfsError, match="action must"):
+        episode.step(action)
+
+
+def test_an_item_lives_in_the_same_world_alone_and_in_a_batch() -> None:
+    """Items 0..3 in one batch or in chunks of two: the same rewards, bit for bit."""
+    task = SyntheticTask(SyntheticConfig(rounds=40))
+    together, _, _ = episode_of(task, 4)
+    ctx = RunContext(indices=range(4), batch_size=2)
+    apart = [task.start(i, ctx, ctx.stream("world", i.items[0])) for i in task.instances(ctx)]
+    for episode in (together, *apart):
+        episode.reset()
+    for t in range(40):
+        joined = np.concatenate([e.step(np.full(2, t)).reward for e in apart])
+        assert (together.step(np.full(4, t)).reward == joined).all()
+
+
+def test_missing_data_names_the_fetch_command(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.delenv("SFUMATO_DATA", raising=False)
+    for task in (CompasTask(CompasConfig()), GermanTask(GermanConfig())):
+        with pytest.raises(DataMissing, match="sfumato ofs fetch"):
+            next(iter(task.instances(RunContext(data_dir=tmp_path))))
+
+
+def test_a_policy_gets_nothing_but_public_facts() -> None:
+    """The start holds arms, constraints and sizes, never the loop or the oracle."""
+    episode, _, _ = episode_of(SyntheticTask(SyntheticConfig(rounds=3)), 2)
+    for value in episode.reset().public.values():
+        assert (
+            type(value).__module__.split(".")[0] in ("builtins", "numpy")
+            or type(value).__name__ == "Constraints"
+        )
+
+
+def test_a_solver_declines_a_task_without_a_grid() -> None:
+    class Other:
+        offers = frozenset({"pomdp_model"})
+
+    refusal = OptimisticFeasibleSolver(OptimisticFeasibleConfig()).supports(Other(), None)
+    assert refusal is not None and "arms" in refusal.reason
+
+
+def test_compas_runs_through_the_protocols(data_dir) -> None:
+    """A short run on the real data keeps what the policy recommends for the evaluator."""
+    pytest.importorskip("sklearn", reason="the score model needs scikit-learn (extra data)")
+    task = CompasTask(CompasConfig(rounds=60))
+    episode, instance, ctx = episode_of(task, 3, data_dir=data_dir)
+    policy = OptimisticFeasibleSolver(OptimisticFeasibleConfig()).solve(task, ctx)
+    start = episode.reset()
+    policy.reset(start, ctx.stream("policy", 0))
+    observation, over = start.observation, False
+    while not over:
+        step = episode.step(policy.act(observation))
+        policy.observe(step)
+        observation, over = step.observation, step.over
+    assert policy.notes()["recommended"].shape == (3,)
+    assert episode.truth()["plays"].sum() == 180
+    assert instance.oracle.feasible
