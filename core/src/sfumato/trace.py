@@ -24,6 +24,8 @@ from sfumato.records import Start, Step
 
 CHUNK_VALUES = 1024
 CHUNK_BYTES = 4 << 20
+# No uint64: together with a signed chunk NumPy would make floats of both.
+_SMALL_INTEGERS = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32)
 _NUMBERS = (bool, int, float, np.generic)
 
 
@@ -57,7 +59,11 @@ def shrink(array: np.ndarray) -> np.ndarray:
     if array.size == 0 or array.dtype == bool:
         return array
     if array.dtype.kind in "iu":
-        return array.astype(np.result_type(np.min_scalar_type(array.min()), np.min_scalar_type(array.max())), copy=False)
+        low, high = int(array.min()), int(array.max())
+        for dtype in _SMALL_INTEGERS:
+            if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+                return array.astype(dtype)
+        return array
     if array.dtype == np.float64:
         with np.errstate(over="ignore"):
             small = array.astype(np.float32)

@@ -99,7 +99,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; errors that the user can mend are printed without a traceback."""
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(standalone_mode=False, prog_name="sfumato")
     except SfumatoError as error:
         click.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(error.exit_code)

@@ -48,7 +48,7 @@ from sfumato.store import DEFAULT, Store
 @click.option("--level", type=click.Choice(("actions", "full")), help="What the trace keeps.")
 @click.option("--evaluator", "evaluators", multiple=True, metavar="NAME", help="Evaluators beside the task's own.")
 @click.option("--data-dir", type=click.Path(file_okay=False), envvar="SFUMATO_DATA", help="Where data files lie.")
-@click.option("--store", "store_dir", default=DEFAULT, type=click.Path(file_okay=False), envvar="SFUMATO_STORE")
+@click.option("--store", "store_dir", default=DEFAULT, type=click.Path(), envvar="SFUMATO_STORE")
 @click.option("--executor", "executor_name", default="local", show_default=True)
 @click.option("--retry", metavar="STATUS,…", default="", help="Try runs again that ended so: failed,timeout,killed.")
 @click.option("--reuse-stale", is_flag=True, help="Keep runs made by older code of their plugin.")

@@ -16,7 +16,7 @@ STDERR_LINES = 30
 
 @click.command("show")
 @click.argument("run")
-@click.option("--store", "store_dir", default=DEFAULT, type=click.Path(file_okay=False), envvar="SFUMATO_STORE")
+@click.option("--store", "store_dir", default=DEFAULT, type=click.Path(), envvar="SFUMATO_STORE")
 @click.option("--rows", is_flag=True, help="Show the rows, one an episode, as JSON lines.")
 @click.option("--json", "as_json", is_flag=True)
 def command(run: str, store_dir: str, rows: bool, as_json: bool) -> None:

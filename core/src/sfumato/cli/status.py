@@ -13,7 +13,7 @@ from sfumato.store import DEFAULT, Store
 
 
 @click.command("status")
-@click.option("--store", "store_dir", default=DEFAULT, type=click.Path(file_okay=False), envvar="SFUMATO_STORE")
+@click.option("--store", "store_dir", default=DEFAULT, type=click.Path(), envvar="SFUMATO_STORE")
 @click.option("--json", "as_json", is_flag=True, help="One run record a line.")
 def command(store_dir: str, as_json: bool) -> None:
     """Show the runs of a store and how they stand. A damaged record is named, and the others are shown."""

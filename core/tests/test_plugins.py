@@ -1,0 +1,166 @@
+"""Discovery: guarded, lazy, blockable."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import Distribution, EntryPoint
+from types import ModuleType
+
+import pytest
+
+from sfumato import ComponentSpec, hookimpl, plugins
+from sfumato.errors import PluginError, UnknownName
+from sfumato.plugins import Registry
+
+
+class Dist(Distribution):
+    def __init__(self, name):
+        self._name = name
+
+    def read_text(self, filename):
+        return f"Metadata-Version: 2.1\nName: {self._name}\nVersion: 1.0\n" if filename == "METADATA" else None
+
+    def locate_file(self, path):
+        return path
+
+
+def point(name, module, distribution):
+    return EntryPoint(name, module, "sfumato")._for(Dist(distribution))
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """Make an importable module that offers the given components."""
+
+    def make(name, *components, api=1, extra=()):
+        made = ModuleType(name)
+        made.PLUGIN_API = api
+
+        @hookimpl
+        def sfumato_components():
+            for component in components:
+                if isinstance(component, Exception):
+                    raise component
+                yield component
+
+        made.sfumato_components = sfumato_components
+        for function in extra:
+            setattr(made, function.__name__, function)
+        monkeypatch.setitem(sys.modules, name, made)
+        return name
+
+    return make
+
+
+def solver(name):
+    return ComponentSpec("solver", name, target="nowhere:Thing")
+
+
+def test_a_plugin_is_found_and_its_components_listed(module):
+    """The normal case."""
+    registry = Registry([point("good", module("good_plugin", solver("good/a")), "sfumato-good")])
+    assert registry.find("solver", "good/a") == solver("good/a")
+    assert registry.owner(solver("good/a")).distribution == "sfumato-good"
+
+
+def test_asking_for_one_plugin_does_not_load_another(module):
+    """`vopp/…` must not import what `bqnco` needs."""
+    registry = Registry(
+        [point("good", module("good_plugin", solver("good/a")), "d1"), point("other", "never.imported", "d2")]
+    )
+    registry.find("solver", "good/a")
+    assert not registry.plugins["other"].loaded
+
+
+def test_a_plugin_that_fails_to_import_is_a_finding(module):
+    """The others work on; asking for its components says why they are not to be had."""
+    registry = Registry([point("bad", "no.such.module", "sfumato-bad"), point("good", module("g", solver("good/a")), "d")])
+    assert [c.name for c in registry.components("solver")] == ["good/a"]
+    (finding,) = [f for f in registry.all_findings() if f.subject == "bad"]
+    assert "cannot be imported: ModuleNotFoundError" in finding.message
+    assert "SFUMATO_DISABLE=bad" in finding.advice
+    with pytest.raises(PluginError, match="plugin 'bad' cannot be imported"):
+        registry.find("solver", "bad/x")
+
+
+def test_a_hook_that_raises_is_a_finding(module):
+    """What it yielded before is kept."""
+    registry = Registry([point("half", module("half_plugin", solver("half/a"), ValueError("broke")), "d")])
+    assert [c.name for c in registry.components("solver")] == ["half/a"]
+    assert any("sfumato_components raised ValueError: broke" in f.message for f in registry.all_findings())
+
+
+def test_one_name_from_two_distributions_is_refused_naming_both(module):
+    """Neither wins by chance."""
+    points = [point("twin", module("t1", solver("twin/a")), "dist-one"), point("twin", module("t2"), "dist-two")]
+    registry = Registry(points)
+    assert registry.components("solver") == []
+    (finding,) = registry.all_findings()
+    assert "'dist-one' and 'dist-two'" in finding.message
+
+
+def test_one_component_from_two_plugins_is_refused_naming_both(module):
+    """Neither wins by chance."""
+    registry = Registry(
+        [point("a", module("pa", solver("shared/x")), "dist-a"), point("b", module("pb", solver("shared/x")), "dist-b")]
+    )
+    assert registry.components("solver") == []
+    (finding,) = [f for f in registry.all_findings() if f.level == "error"]
+    assert "dist-a" in finding.message + finding.advice
+    assert "dist-b" in finding.message + finding.advice
+
+
+def test_another_plugin_api_is_explained(module):
+    """Both versions are named, and the command that mends it."""
+    registry = Registry([point("old", module("old_plugin", solver("old/a"), api=0), "sfumato-old")])
+    assert registry.components("solver") == []
+    (finding,) = registry.all_findings()
+    assert "written for plugin API 0, this sfumato speaks 1" in finding.message
+    assert "pip install -U sfumato sfumato-old" in finding.advice
+
+
+def test_an_unknown_hook_is_a_warning(module):
+    """A plugin for a later core still works."""
+
+    @hookimpl
+    def sfumato_dance():
+        return None
+
+    registry = Registry([point("new", module("new_plugin", solver("new/a"), extra=(sfumato_dance,)), "d")])
+    assert [c.name for c in registry.components("solver")] == ["new/a"]
+    assert "sfumato_dance" in registry.all_findings()[0].message
+
+
+def test_a_blocked_plugin_is_not_loaded(module, monkeypatch):
+    """SFUMATO_DISABLE names it, and asking for it says so."""
+    monkeypatch.setenv("SFUMATO_DISABLE", "good, other")
+    registry = Registry([point("good", module("good_plugin", solver("good/a")), "d")])
+    assert registry.components("solver") == []
+    with pytest.raises(PluginError, match="SFUMATO_DISABLE blocks"):
+        registry.find("solver", "good/a")
+
+
+def test_an_unknown_name_suggests_the_nearest(module):
+    """A slip of the finger, the right word with the wrong plugin, and a name of another kind."""
+    registry = Registry([point("ofs", module("o", solver("ofs/primal-dual"), solver("ofs/random")), "d")])
+    with pytest.raises(UnknownName, match="Did you mean 'ofs/primal-dual'"):
+        registry.find("solver", "ofs/primal-daul")
+    with pytest.raises(UnknownName, match="Did you mean 'ofs/random'"):
+        registry.find("solver", "vopp/random")
+    with pytest.raises(UnknownName, match="There is a solver of that name"):
+        registry.find("task", "ofs/random")
+
+
+def test_resolving_a_target_says_which_part_is_missing():
+    """Module or attribute."""
+    with pytest.raises(PluginError, match="cannot import 'no_such_module'"):
+        plugins.resolve("no_such_module:X")
+    with pytest.raises(PluginError, match="module 'sfumato.errors' has no 'Nothing'"):
+        plugins.resolve("sfumato.errors:Nothing")
+
+
+def test_a_component_without_settings_refuses_them():
+    """A setting that would be ignored is an error."""
+    spec = ComponentSpec("runtime", "direct", target="sfumato.runtimes:Direct")
+    with pytest.raises(PluginError, match="takes no settings, got 'x'"):
+        plugins.build(spec, {"x": 1}, lambda *a, **k: None)
