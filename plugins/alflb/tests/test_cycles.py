@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from sfumato_alflb import AlfProblem, alf_run, find_cycle
 from sfumato_alflb.cycles import peak_to_peak
 

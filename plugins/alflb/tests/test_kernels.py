@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sfumato_alflb import AlfProblem, alf_run, route
 
 pytest.importorskip("numba", reason="needs the extra 'compiled'")

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from sfumato_alflb import AlfProblem, ArgumentError, alf_run, certificate, dual_value, lp_reference
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sfumato_alflb import RULES, ArgumentError, BiasRule
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sfumato_alflb import AlfProblem, ArgumentError, alf_run
 
 # Optimum of the two reference matrices at T=4096, E=64, K=8 (HiGHS and minimum-cost flow agree).
