@@ -6,7 +6,6 @@ import gc
 
 import numpy as np
 import pytest
-from sfumato_toys import faults, shapes
 
 from sfumato.context import RunContext
 from sfumato.driver import drive, run_episode
@@ -14,6 +13,7 @@ from sfumato.errors import ProtocolError
 from sfumato.protocols import Episode, Policy, Solver, Task
 from sfumato.records import Metric, Start, Step
 from sfumato.runtimes import Direct
+from sfumato_toys import faults, shapes
 
 
 def fault(kind="none", **settings):

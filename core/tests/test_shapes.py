@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sfumato_toys import faults, shapes
 
 from sfumato.context import ArtifactStore, RunContext
 from sfumato.driver import drive, run_episode
 from sfumato.errors import UsageError
 from sfumato.evaluators import Return
 from sfumato.runtimes import Direct
+from sfumato_toys import faults, shapes
 
 
 def values(result, name):

@@ -101,8 +101,9 @@ class Choice:
 def backend(name: str) -> Backend | None:
     """Return the backend object registered under a name, or None (a library without devices of its own, as numba)."""
     for point in entry_points(group=GROUP, name=name):
-        found: Any = point.load()
-        return found() if isinstance(found, type) else found
+        loaded: Any = point.load()
+        found: Backend = loaded() if isinstance(loaded, type) else loaded
+        return found
     return None
 
 

@@ -28,6 +28,10 @@ def _strict(kind: type, accepts: tuple[type, ...], rejects: tuple[type, ...] = (
     return hook
 
 
+def _is_literal(kind: Any) -> bool:
+    return get_origin(kind) is cast(Any, Literal)
+
+
 def _one_of(value: Any, wanted: Any) -> Any:
     allowed = get_args(wanted)
     if value not in allowed:
@@ -50,7 +54,7 @@ def converter() -> cattrs.Converter:
     c.register_structure_hook(float, _strict(float, (int, float), (bool,)))
     c.register_structure_hook(str, _strict(str, (str,)))
     c.register_structure_hook(Path, lambda v, _: Path(_strict(str, (str, Path))(v, str)))
-    c.register_structure_hook_func(lambda t: get_origin(t) is Literal, _one_of)
+    c.register_structure_hook_func(_is_literal, _one_of)
     c.register_unstructure_hook(Path, str)
     c.register_unstructure_hook_func(lambda t: isinstance(t, type) and issubclass(t, Enum), lambda v: v.value)
     return c

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,7 +71,7 @@ class Experiment:
 
     def jobs(self, registry: plugins.Registry, data_dir: str | None = None) -> list[Job]:
         """Return the runs of this experiment, with settings and backends resolved."""
-        jobs = []
+        jobs: list[Job] = []
         for task in self.tasks:
             for solver in self.solvers:
                 for runtime in self.runtimes:
@@ -159,4 +160,4 @@ def shards(instances: str, count: int) -> list[str]:
         raise ConfigError(f"instances {instances!r} is empty or negative. Example: 0:20")
     count = min(count, last - first)
     cuts = [first + (last - first) * k // count for k in range(count + 1)]
-    return [f"{a}:{b}" for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [f"{a}:{b}" for a, b in pairwise(cuts)]

@@ -19,8 +19,8 @@ from sfumato.records import Metric, Refusal, Start, Step, Trace
 if TYPE_CHECKING:
     import numpy as np
 
-I = TypeVar("I")  # noqa: E741
-O = TypeVar("O")  # noqa: E741
+I = TypeVar("I")
+O = TypeVar("O")
 A = TypeVar("A")
 O2 = TypeVar("O2")
 A2 = TypeVar("A2")
@@ -45,7 +45,10 @@ class Context(Protocol):
     device: str
     dtype: str | None
     n_threads: int
-    artifacts: Artifacts
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Where what training produces is kept."""
 
     def chunks(self) -> Iterator[tuple[int, ...]]:
         """Yield the item indices of each batch, in order, at most `batch_size` each."""
