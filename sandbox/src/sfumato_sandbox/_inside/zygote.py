@@ -1,0 +1,262 @@
+"""The zygote: warmed once, confined, then it forks a child whenever the host asks.
+
+Run by path with `python -S -P -s`, single-threaded, standard library only (plus the packages that
+the operator declared). Its one argument is the number of the control socket; the first message
+on it is the configuration. It ends when the host's end of that socket closes, and its children
+with it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import wire
+from runner import Runner
+
+if sys.platform == "linux":
+    import confine
+
+PRELOAD = [
+    "abc",
+    "ast",
+    "asyncio",
+    "base64",
+    "bisect",
+    "calendar",
+    "collections",
+    "contextlib",
+    "copy",
+    "csv",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "enum",
+    "fractions",
+    "functools",
+    "hashlib",
+    "heapq",
+    "inspect",
+    "io",
+    "itertools",
+    "json",
+    "logging",
+    "math",
+    "operator",
+    "pathlib",
+    "pprint",
+    "random",
+    "re",
+    "statistics",
+    "string",
+    "struct",
+    "tempfile",
+    "textwrap",
+    "threading",
+    "time",
+    "traceback",
+    "typing",
+    "unicodedata",
+    "warnings",
+]
+
+
+class Zygote:
+    """Answers one request at a time: fork, signal, kill."""
+
+    def __init__(self, control: socket.socket, config: dict) -> None:
+        self.control = control
+        self.config = config
+        self.level = config["level"]
+        self.children: dict[int, bool] = {}
+        self.rules: list[tuple[int, int]] = []
+
+    def warm(self) -> list[str]:
+        """Import what children will want. Returns the declared packages that failed, with the reason."""
+        import builtins
+
+        def leave(code: object = None) -> None:
+            """End the action."""
+            raise SystemExit(code)
+
+        builtins.exit = builtins.quit = leave
+        for name in PRELOAD:
+            __import__(name)
+        failed = []
+        sys.path.extend(self.config["package_path"])
+        for name in self.config["preload"]:
+            try:
+                __import__(name)
+            except Exception as error:
+                failed.append(f"{name}: {type(error).__name__}: {error}")
+        return failed
+
+    def confine(self) -> None:
+        """Take from this process, and so from all children, what none of them needs."""
+        if sys.platform == "linux":
+            confine.adopt_orphans()
+            confine.no_new_privileges()
+            confine.drop_capabilities()
+        if self.level >= 1:
+            self.abi = confine.landlock_abi()
+            for path, access in self.config["paths"]:
+                try:
+                    self.rules.append((os.open(path, os.O_PATH | os.O_CLOEXEC), access))
+                except OSError:
+                    continue  # for example no /usr/share/zoneinfo in a slim image
+            root = os.open(self.config["scratch_root"], os.O_PATH | os.O_CLOEXEC)
+            confine.landlock_restrict([*self.rules, (root, confine.SCRATCH)], self.abi)
+            os.close(root)
+            self.program = bytes.fromhex(self.config["seccomp"])
+            self.notified = bytes.fromhex(self.config["seccomp_notified"])
+
+    def serve(self) -> None:
+        gc.collect()
+        gc.freeze()
+        while True:
+            request, fds = wire.receive_with_fds(self.control)
+            if request is None:
+                break
+            answer: dict = {}
+            try:
+                if request["op"] == "fork":
+                    answer = {"pid": self.fork(request, fds)}
+                elif request["op"] == "kill":
+                    answer = self.kill(request["pid"])
+                elif request["op"] == "signal" and self.alive(request["pid"]):
+                    os.kill(request["pid"], request["number"])
+            except OSError as error:
+                answer = {"error": str(error)}
+            finally:
+                for fd in fds:
+                    os.close(fd)
+            if request["op"] != "signal":
+                wire.send_with_fds(self.control, answer, [])
+        for pid in list(self.children):
+            self.kill(pid)
+
+    def alive(self, pid: int) -> bool:
+        if pid in self.children:
+            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        return False
+
+    def kill(self, pid: int) -> dict:
+        """End a child with all its descendants and say how it ended; a death before this shows as it was."""
+        if self.children.pop(pid, None) is None:
+            return {"error": f"no child {pid}"}
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+        _, status, usage = os.wait4(pid, 0)
+        while True:  # snapshots and, at level 0, whatever the code has forked
+            try:
+                other, _ = os.waitpid(-pid, 0)
+            except ChildProcessError:
+                break
+            if not other:
+                break
+        return {
+            "status": os.waitstatus_to_exitcode(status),
+            "cpu": usage.ru_utime + usage.ru_stime,
+            "rss": usage.ru_maxrss * 1024,
+        }
+
+    def fork(self, request: dict, fds: list[int]) -> int:
+        pid = os.fork()
+        if pid:
+            self.children[pid] = True
+            return pid
+        try:
+            runner = self.become_child(request, fds)
+        except BaseException as error:
+            try:
+                wire.write_all(
+                    fds[0], wire.encode({"t": "fatal", "message": f"{type(error).__name__}: {error}"})
+                )
+            finally:
+                os._exit(70)
+        try:
+            runner.serve()
+        finally:
+            os._exit(71)
+
+    def become_child(self, request: dict, fds: list[int]) -> Runner:
+        """Give up everything but the channel, the output pipes and the scratch directory."""
+        channel, out, err, scratch = fds
+        os.setsid()
+        self.control.close()
+        os.fchdir(scratch)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.environ.update(HOME=request["scratch"], TMPDIR=request["scratch"], PWD=request["scratch"])
+        notify = -1
+        if sys.platform == "linux":
+            confine.die_with_parent()
+        if self.level >= 1:
+            confine.landlock_restrict([*self.rules, (scratch, confine.SCRATCH)], self.abi)
+        if channel != 3:
+            os.dup2(channel, 3, inheritable=False)
+        os.closerange(4, 1 << 20)
+        limit_resources(request["limits"], self.config["base_bytes"])
+        if self.level >= 1:
+            if request["snapshots"]:
+                notify = confine.seccomp_install(self.notified, listener=True)
+            else:
+                confine.seccomp_install(self.program)
+        gc.unfreeze()
+        runner = Runner(3)
+        wire.write_all(3, wire.encode({"t": "ready", "n": request["nonce"]}))
+        if notify >= 0:
+            with socket.socket(fileno=os.dup(3)) as carrier:
+                socket.send_fds(carrier, [b"!"], [notify])
+            os.close(notify)
+        return runner
+
+
+def limit_resources(limits: dict, base_bytes: int) -> None:
+    """Set resource limits: address space beyond what is mapped now, CPU, file size, descriptors, core."""
+    if sys.platform == "linux":
+        soft = base_bytes + limits["memory_bytes"]
+        # Room above the soft limit lets the runner report a MemoryError when the namespace is full.
+        resource.setrlimit(resource.RLIMIT_AS, (soft, soft + (64 << 20)))
+    resource.setrlimit(resource.RLIMIT_CPU, (limits["cpu_seconds"], limits["cpu_seconds"] + 1))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limits["file_bytes"],) * 2)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits["open_files"],) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def main() -> None:
+    control = socket.socket(fileno=int(sys.argv[1]))
+    config, _ = wire.receive_with_fds(control)
+    if config is None:
+        return
+    started = time.monotonic()
+    zygote = Zygote(control, config)
+    failed = zygote.warm()
+    threads = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1
+    if os.path.exists("/proc/self/statm"):
+        with open("/proc/self/statm") as file:
+            config["base_bytes"] = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    else:
+        config["base_bytes"] = 0
+    try:
+        zygote.confine()
+    except OSError as error:
+        wire.send_with_fds(control, {"error": f"confining the zygote failed: {error}"}, [])
+        return
+    ready = {"failed": failed, "threads": threads, "seconds": time.monotonic() - started}
+    wire.send_with_fds(control, ready, [])
+    zygote.serve()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main()

@@ -1,0 +1,124 @@
+"""Private directories of sessions: made, measured, collected from, and removed without trusting them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+
+from sfumato_sandbox.records import Artifact
+
+MAX_DEPTH = 32
+NOFOLLOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def walk(
+    directory: int, prefix: str = "", depth: int = MAX_DEPTH
+) -> Iterator[tuple[str, int, os.stat_result]]:
+    """Yield (path, descriptor of the folder that holds it, lstat) for all below an open directory.
+
+    Follows no link, and opens each folder relative to its parent's descriptor, so that code which
+    swaps a folder for a link in the meantime gains nothing.
+    """
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return
+    for name in sorted(names):
+        try:
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except OSError:
+            continue
+        yield prefix + name, directory, status
+        if stat.S_ISDIR(status.st_mode) and depth:
+            try:
+                inner = os.open(name, NOFOLLOW | os.O_DIRECTORY, dir_fd=directory)
+            except OSError:
+                continue
+            try:
+                yield from walk(inner, f"{prefix}{name}/", depth - 1)
+            finally:
+                os.close(inner)
+
+
+def usage(directory: int, stop_after: int) -> tuple[int, int]:
+    """Return (bytes on disk, number of entries), counting no further than `stop_after` entries.
+
+    A folder nested as deep as the walk goes counts as too many entries, so that nothing hides below it.
+    """
+    total = count = 0
+    for path, _, status in walk(directory, depth=MAX_DEPTH):
+        total += status.st_blocks * 512
+        count += 1 if path.count("/") < MAX_DEPTH else stop_after + 1
+        if count > stop_after:
+            break
+    return total, count
+
+
+def collect(directory: int, max_bytes: int, known: dict[str, tuple[int, int]]) -> tuple[Artifact, ...]:
+    """Read the regular files that are new or changed since `known` (path → size, mtime), and update it."""
+    found = []
+    room = max_bytes
+    for path, folder, status in walk(directory):
+        mark = (status.st_size, status.st_mtime_ns)
+        if not stat.S_ISREG(status.st_mode) or known.get(path) == mark or status.st_size > room:
+            continue
+        try:
+            fd = os.open(path.rsplit("/", 1)[-1], NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        except OSError:
+            continue
+        with open(fd, "rb") as file:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                content = file.read(room + 1)[:room]
+                room -= len(content)
+                known[path] = mark
+                found.append(Artifact(path, content))
+    return tuple(found)
+
+
+def remove(parent: int, name: str) -> None:
+    """Remove a session's directory with all it holds, however deep, following no link."""
+    try:
+        os.rmdir(name, dir_fd=parent)
+        return
+    except FileNotFoundError:
+        return
+    except OSError:
+        pass
+    # Folders found below are moved up to the top and emptied there: depth costs neither stack nor descriptors.
+    top = os.open(name, NOFOLLOW | os.O_DIRECTORY, dir_fd=parent)
+    try:
+        number = 0
+        mark = secrets.token_hex(8)
+        queue = os.listdir(top)
+        while queue:
+            entry = queue.pop()
+            try:
+                os.unlink(entry, dir_fd=top)
+                continue
+            except IsADirectoryError:
+                pass
+            except FileNotFoundError:
+                continue
+            except PermissionError:  # what unlink says of a folder on some systems
+                pass
+            with contextlib.suppress(OSError):  # a folder made with mode 0; nobody runs in here any more
+                os.chmod(entry, 0o700, dir_fd=top)
+            inner = os.open(entry, NOFOLLOW | os.O_DIRECTORY, dir_fd=top)
+            try:
+                for deeper in os.listdir(inner):
+                    number += 1
+                    moved = f"{mark}-{number}"
+                    with contextlib.suppress(OSError):
+                        os.unlink(deeper, dir_fd=inner)
+                        continue
+                    os.rename(deeper, moved, src_dir_fd=inner, dst_dir_fd=top)
+                    queue.append(moved)
+            finally:
+                os.close(inner)
+            os.rmdir(entry, dir_fd=top)
+    finally:
+        os.close(top)
+    os.rmdir(name, dir_fd=parent)
