@@ -26,7 +26,7 @@ CHUNK_VALUES = 1024
 CHUNK_BYTES = 4 << 20
 # No uint64: together with a signed chunk NumPy would make floats of both.
 _SMALL_INTEGERS = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32)
-_NUMBERS = (bool, int, float, np.generic)
+_PLAIN = frozenset({bool, int, float, str, bytes, dict, list, tuple, type(None)})
 
 
 def plain(value: Any, what: str = "value") -> Any:
@@ -88,22 +88,23 @@ class Column:
         self._starts: list[int] = []
         self._pending: list[Any] = []
         self._pending_bytes = 0
-        self._length = 0
+        self._flushed = 0
         self._hash = hashlib.sha256()
         self._shape: str | None = None
         self._written = 0
 
     def append(self, value: Any) -> None:
         """Add a value; an array is copied, because worlds reuse their buffers."""
-        if isinstance(value, np.ndarray):
-            value = value.copy()
-            self._pending_bytes += value.nbytes
-        elif not isinstance(value, _NUMBERS) and hasattr(value, "__array__") and not isinstance(value, str):
-            value = np.array(value)
-            self._pending_bytes += value.nbytes
-        self._pending.append(value)
-        self._length += 1
-        if len(self._pending) >= CHUNK_VALUES or self._pending_bytes >= CHUNK_BYTES:
+        if type(value) not in _PLAIN:  # the common case costs one look
+            if isinstance(value, np.ndarray):
+                value = value.copy()
+                self._pending_bytes += value.nbytes
+            elif not isinstance(value, np.generic) and hasattr(value, "__array__"):
+                value = np.array(value)
+                self._pending_bytes += value.nbytes
+        pending = self._pending
+        pending.append(value)
+        if len(pending) >= CHUNK_VALUES or self._pending_bytes >= CHUNK_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -111,7 +112,8 @@ class Column:
         if not self._pending:
             return
         pending, self._pending, self._pending_bytes = self._pending, [], 0
-        self._starts.append(self._length - len(pending))
+        self._starts.append(self._flushed)
+        self._flushed += len(pending)
         array = _as_array(pending)
         if array is None:
             plain_values = [plain(v, self.name) for v in pending]
@@ -143,7 +145,7 @@ class Column:
         return np.concatenate([np.asarray(c) for c in self._chunks])
 
     def __len__(self) -> int:
-        return self._length
+        return self._flushed + len(self._pending)
 
     def __iter__(self) -> Iterator[Any]:
         self.flush()
@@ -152,9 +154,10 @@ class Column:
 
     def __getitem__(self, index: int) -> Any:
         self.flush()
-        if not -self._length <= index < self._length:
-            raise IndexError(f"column {self.name!r} has {self._length} values, asked for {index}")
-        index %= self._length
+        length = self._flushed
+        if not -length <= index < length:
+            raise IndexError(f"column {self.name!r} has {length} values, asked for {index}")
+        index %= length
         k = int(np.searchsorted(self._starts, index, side="right")) - 1
         return self._chunks[k][index - self._starts[k]]
 
