@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+
 from sfumato_opaque_knapsack.instances import EVAL_SEED_BASE, Instance, generate
 from sfumato_opaque_knapsack.world import World
 

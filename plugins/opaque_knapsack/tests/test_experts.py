@@ -1,6 +1,7 @@
 """Scripted agents that write code, in both regimes."""
 
 import pytest
+
 from sfumato_opaque_knapsack.experts import FAULTS, REGIMES, Injector, ScriptedExpert, output_of
 from sfumato_opaque_knapsack.instances import LEVELS, generate, level_named
 from sfumato_opaque_knapsack.metrics import count_words

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sfumato_opaque_knapsack.instances import (
     EVAL_SEED_BASE,
     FAMILY_OFFSET,

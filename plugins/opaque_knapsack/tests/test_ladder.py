@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from sfumato_opaque_knapsack.instances import EVAL_SEED_BASE, generate, level_named
 from sfumato_opaque_knapsack.ladder import LADDER, Answer, play
 from sfumato_opaque_knapsack.prompts import public_part

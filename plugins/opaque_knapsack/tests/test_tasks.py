@@ -5,6 +5,7 @@ import json
 import attrs
 import numpy as np
 import pytest
+
 from sfumato.context import RunContext
 from sfumato.driver import drive
 from sfumato.runtimes import Direct

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from sfumato_opaque_knapsack.instances import EVAL_SEED_BASE, generate
 from sfumato_opaque_knapsack.world import BadToolCall, ToolFailure, World, replay
 

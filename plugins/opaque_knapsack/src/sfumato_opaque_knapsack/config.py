@@ -7,7 +7,7 @@ from attrs import validators as v
 
 POLICIES = ("dp-known", "dp", "greedy", "inspect-10", "oracle-greedy")
 WRITERS = ("auto", "native", "calls", "persistent", "stateless")
-STYLE_NAMES = ("varied", "plain", "dicts", "functional", "object")
+STYLE_NAMES = ("varied", "plain", "dicts", "functional", "object", "compact")
 
 
 @attrs.frozen

@@ -7,7 +7,6 @@ from typing import Any
 
 from sfumato.protocols import Evaluator
 from sfumato.records import Metric, Trace
-
 from sfumato_opaque_knapsack.instances import Instance
 from sfumato_opaque_knapsack.metrics import count_words, longest_run
 from sfumato_opaque_knapsack.world import replay

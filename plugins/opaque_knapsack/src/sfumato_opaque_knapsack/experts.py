@@ -12,7 +12,7 @@ import attrs
 
 from sfumato_opaque_knapsack import styles
 from sfumato_opaque_knapsack.ladder import LADDER, Answer, Batch, Row
-from sfumato_opaque_knapsack.styles import STYLES, Style, Turn
+from sfumato_opaque_knapsack.styles import COMPACT, STYLES, Style, Turn
 
 REGIMES = ("persistent", "stateless")
 # Primes above the largest number of items: coprime to every list length, so that the stride visits each item once.
@@ -41,7 +41,7 @@ class ScriptedExpert:
 
     Arguments:
         regime: `persistent` code sets state up once and calls helpers; `stateless` code restates what it needs.
-        style: name of a coding style, or `varied` to draw one for each episode.
+        style: name of a coding style, or `varied` to draw one of four for each episode.
         words: write a sentence before each block.
 
     Notes:
@@ -51,7 +51,7 @@ class ScriptedExpert:
     """
 
     def __init__(self, regime: str, *, style: str = "varied", words: bool = True) -> None:
-        names = [known.name for known in STYLES]
+        names = [known.name for known in (*STYLES, COMPACT)]
         if regime not in REGIMES:
             raise ValueError(f"regime: expected one of {', '.join(REGIMES)}, got {regime!r}")
         if style != "varied" and style not in names:
@@ -73,7 +73,7 @@ class ScriptedExpert:
         self._stride = 1 if plain_order else _STRIDES[rng.randrange(len(_STRIDES))]
         drawn = STYLES[rng.randrange(len(STYLES))]
         self._style: Style = (
-            drawn if self.style == "varied" else next(s for s in STYLES if s.name == self.style)
+            drawn if self.style == "varied" else next(s for s in (*STYLES, COMPACT) if s.name == self.style)
         )
         self._kind, self._offset = "", 0
         self._room = self._capacity

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
 from sfumato.protocols import Context, Policy, Runtime, Solver, Task
 from sfumato.records import Refusal, Start
 from sfumato.runtimes import Direct
-
 from sfumato_opaque_knapsack.config import ExpertConfig, InjectorConfig
 from sfumato_opaque_knapsack.experts import Injector, RelayExpert, ScriptedExpert
 from sfumato_opaque_knapsack.ladder import LADDER, NEEDS, Answer, Batch

@@ -398,12 +398,84 @@ print("room:", room, "pending:", len(candidates()))"""
     return "finish()"
 
 
+# ------------------------------------------------------------------ compact: few tokens, rows copied as they were printed
+
+
+def _compact_persistent(turn: Turn) -> str:
+    if turn.kind == "first":
+        return f"""import json
+ids = json.loads(list_items())
+ids = {_order(turn, "ids")}
+rows, bad, pos, room = [], set(), 0, {turn.capacity}
+def look(k):
+    global pos
+    for i in ids[pos:pos + k][:{turn.budget} - pos]:
+        d = json.loads(inspect(i))
+        rows.append((i, d["weight"], d["value"], d["class"]))
+    pos += k
+    print("left", max(0, min({turn.budget}, len(ids)) - pos))
+def grab(k):
+    global room
+    for r in sorted(rows, key=lambda r: (-r[2] / r[1], r[0])):
+        if k and r[3] not in bad and r[1] <= room:
+            k -= 1
+            rows.remove(r)
+            try:
+                take_item(r[0])
+                room -= r[1]
+            except Exception:
+                bad.add(r[3])
+    print("room", room, "pending", sum(r[3] not in bad and r[1] <= room for r in rows))
+look({turn.batch})""".replace("ids = ids\n", "")
+    return {"inspect": f"look({turn.batch})", "take": f"grab({turn.cap})", "finish": "finish()"}[turn.kind]
+
+
+def _compact_stateless(turn: Turn) -> str:
+    if turn.kind in ("first", "inspect"):
+        return f"""import json
+ids = json.loads(list_items())
+ids = {_order(turn, "ids")}
+def look(i):
+    d = json.loads(inspect(i))
+    print(i, d["weight"], d["value"], d["class"], sep=",")
+for i in ids[{turn.offset}:{turn.stop}][:{turn.budget} - {turn.offset}]:
+    look(i)
+print("left", max(0, min({turn.budget}, len(ids)) - {turn.stop}))""".replace("ids = ids\n", "")
+    if turn.kind == "take":
+        literal = "\n".join(f"{r.id},{r.weight},{r.value},{r.label}" for r in turn.rows)
+        bad = "".join(turn.refused)
+        return f'''text = """
+{literal}
+"""
+rows = [(i, int(w), int(v), c) for i, w, v, c in (t.split(",") for t in text.split())]
+k, bad, room = {turn.cap}, set("{bad}"), {turn.room}
+for r in sorted(rows, key=lambda r: (-r[2] / r[1], r[0])):
+    if k and r[3] not in bad and r[1] <= room:
+        k -= 1
+        rows.remove(r)
+        try:
+            take_item(r[0])
+            room -= r[1]
+        except Exception:
+            bad.add(r[3])
+rows = [r for r in rows if r[3] not in bad and r[1] <= room]
+for r in rows:
+    print(*r, sep=",")
+print("refused", *sorted(bad))
+print("room", room, "pending", len(rows))'''
+    return "finish()"
+
+
 STYLES: tuple[Style, ...] = (
     Style("plain", _plain_persistent, _plain_stateless),
     Style("dicts", _dicts_persistent, _dicts_stateless),
     Style("functional", _functional_persistent, _functional_stateless),
     Style("object", _object_persistent, _object_stateless),
 )
+"""The styles that `varied` draws from."""
+
+COMPACT = Style("compact", _compact_persistent, _compact_stateless)
+"""Few tokens a block, for models that train in minutes; drawn only when asked for."""
 
 _PROSE = {
     "first": (

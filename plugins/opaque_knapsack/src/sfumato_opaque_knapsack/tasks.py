@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+
 from sfumato.protocols import Context, Episode, Task
 from sfumato.records import Start, Step
-
 from sfumato_opaque_knapsack import prompts
 from sfumato_opaque_knapsack.config import TaskConfig
 from sfumato_opaque_knapsack.instances import (
