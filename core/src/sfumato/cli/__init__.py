@@ -17,6 +17,7 @@ COMMANDS = {
     "run": ("run", "Run an experiment file, or one task with one solver."),
     "status": ("status", "Show the runs of a store and how they stand."),
     "show": ("show", "Show one run: settings, figures, error, provenance."),
+    "compare": ("compare", "Paired differences between solvers or runs, with intervals and tests."),
     "completion": ("completion", "Print a shell's completion script."),
 }
 

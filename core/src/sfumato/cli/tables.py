@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from sfumato.compare import Comparison
 from sfumato.plugins import Registry
 from sfumato.records import Figure, RunRecord
 from sfumato.runner import Planned
@@ -24,13 +25,13 @@ def console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=None if stream.isatty() else 100, highlight=False, soft_wrap=False)
 
 
-def number(value: float | None) -> str:
-    """Return a figure with four significant digits."""
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a figure with so many significant digits."""
     if value is None:
         return ""
     if value == 0 or 0.001 <= abs(value) < 1e6:
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-    return f"{value:.2e}"
+        return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
+    return f"{value:.{digits - 2}e}"
 
 
 def spread(figure: Figure) -> str:
@@ -54,6 +55,33 @@ def figures_table(records: Sequence[RunRecord]) -> None:
             label = "" if k else record.label or record.run_id
             table.add_row(label, name, number(figure.value), spread(figure), str(figure.n), figure.unit)
     console().print(table)
+
+
+def comparison_table(made: Sequence[Comparison]) -> None:
+    """Print paired differences, a block for each task and pair."""
+    out = console()
+    blocks: dict[tuple[str, str, str], list[Comparison]] = {}
+    for c in made:
+        if c.metric not in HIDDEN:
+            blocks.setdefault((c.task, c.first, c.second), []).append(c)
+    for (task, first, second), rows in blocks.items():
+        out.print(f"{task}: {second} minus {first}, n = {rows[0].n} pairs")
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+        table.add_column("figure", overflow="fold")
+        for name in ("first", "second", "difference", "95 % interval", "w/t/l", "effect", "p (Holm)"):
+            table.add_column(name, justify="left" if name == "95 % interval" else "right", no_wrap=True)
+        for c in rows:
+            between = f"[{number(c.low, 3)}, {number(c.high, 3)}]" if c.low is not None else ""
+            p = "" if c.p_holm is None else "<.0001" if c.p_holm < 1e-4 else f"{c.p_holm:.4f}"
+            mark = {"max": "↑", "min": "↓", "none": ""}[c.direction]
+            n = "" if c.n == rows[0].n else f", n={c.n}"
+            table.add_row(
+                f"{c.metric}{mark} ({c.unit}{n})", number(c.value_first, 3), number(c.value_second, 3),
+                number(c.difference, 3), between, f"{c.wins}/{c.ties}/{c.losses}", number(c.effect, 2), p,
+            )  # fmt: skip
+        out.print(table)
+    out.print("↑ larger is better, ↓ smaller is better; w/t/l: items where the second is better, equal, worse;")
+    out.print("effect: matched-pairs rank-biserial; p: Wilcoxon signed-rank, Holm over all lines.")
 
 
 class ProgressListener:

@@ -1,0 +1,263 @@
+"""Paired comparison of two or more sets of runs over common instances and seeds.
+
+Statistics come from SciPy (extra `stats`); this module pairs rows, refuses what cannot be paired, and aggregates as each
+field reports: a metric's own reduction (`mean`, `iqm`, …) over its items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from sfumato import seeding, stats
+from sfumato.errors import UnknownName, UsageError, did_you_mean
+from sfumato.records import RunRecord, Status
+from sfumato.store import Store, canonical
+
+N_RESAMPLES = 4000
+
+
+@attrs.frozen
+class Values:
+    """One metric of one side: its values by item index."""
+
+    name: str
+    unit: str
+    direction: str
+    reduce: str
+    by_item: Mapping[int, float]
+    per_item: bool = True  # False: one value for a whole batch, kept under the batch's first item
+
+
+@attrs.frozen
+class Side:
+    """What is compared: the runs of one solver (settings and runtime included) on one task."""
+
+    label: str
+    task: str
+    world: str  # all that decides the instances: task, its settings, seed
+    run_ids: tuple[str, ...]
+    metrics: Mapping[str, Values]
+
+
+@attrs.frozen
+class Comparison:
+    """A paired comparison on one metric: `difference` is second minus first, in the metric's unit.
+
+    `wins` counts items where the second is better; with direction "none" it counts where it is larger.
+    `effect` is the matched-pairs rank-biserial correlation (Kerby 2014), -1 to 1, positive where the second is better.
+    `p` is the two-sided Wilcoxon signed-rank test (zeros dropped), `p_holm` corrected over all comparisons made.
+    """
+
+    task: str
+    metric: str
+    unit: str
+    direction: str
+    reduce: str
+    first: str
+    second: str
+    n: int
+    value_first: float
+    value_second: float
+    difference: float
+    low: float | None
+    high: float | None
+    sd: float | None
+    wins: int
+    ties: int
+    losses: int
+    effect: float | None
+    p: float | None
+    p_holm: float | None = None
+
+
+def select(store: Store, name: str) -> list[RunRecord]:
+    """Return the finished runs that a name means: a run id (or its beginning), a label, or a solver.
+
+    Raises UnknownName, suggesting the nearest, when nothing fits.
+    """
+    records = [r for i in store.ids() if (r := store.record(i)) is not None and r.status is Status.OK]
+    for fits in (
+        lambda r: r.run_id.startswith(name) and len(name) >= 4,
+        lambda r: r.label == name,
+        lambda r: r.spec.solver.name == name,
+        lambda r: name in r.label.split(),
+    ):
+        found = [r for r in records if fits(r)]
+        if found:
+            return found
+    known = sorted({r.spec.solver.name for r in records} | {r.label for r in records})
+    raise UnknownName(f"no finished run named {name!r} in {store.root}.{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}.")
+
+
+def sides(store: Store, records: Iterable[RunRecord], label: str) -> list[Side]:
+    """Group the shards of each (task, world, solver settings) into a side.
+
+    Raises UsageError when one name means several settings of a solver on one task: which is meant cannot be guessed.
+    """
+    groups: dict[tuple[str, str], dict[str, list[RunRecord]]] = {}
+    for record in records:
+        spec = record.spec
+        world = canonical([spec.task.name, spec.task.version, dict(spec.task.settings), spec.seed])
+        method = canonical(
+            [spec.solver.name, dict(spec.solver.settings), spec.runtime.name, dict(spec.runtime.settings), spec.train_seed,
+             spec.backend, spec.device, spec.dtype]
+        )  # fmt: skip
+        groups.setdefault((spec.task.name, world), {}).setdefault(method, []).append(record)
+    made = []
+    for (task, world), methods in groups.items():
+        if len(methods) > 1:
+            ids = "; ".join(", ".join(r.run_id for r in runs) for runs in methods.values())
+            raise UsageError(f"{label!r} means {len(methods)} different settings on {task}: runs {ids}. Name one run by its id.")
+        (runs,) = methods.values()
+        made.append(Side(label, task, world, tuple(r.run_id for r in runs), _values(store, runs)))
+    return made
+
+
+def _values(store: Store, runs: Sequence[RunRecord]) -> dict[str, Values]:
+    found: dict[str, dict[int, float]] = {}
+    about: dict[str, Mapping[str, Any]] = {}
+    whole: set[str] = set()
+    for record in runs:
+        for row in store.rows(record.run_id):
+            first, last = row["items"]
+            for metric in row["metrics"]:
+                each = len(metric["values"]) == last - first
+                items = range(first, last) if each else (first,)
+                if not each:
+                    whole.add(metric["name"])
+                column = found.setdefault(metric["name"], {})
+                about.setdefault(metric["name"], metric)
+                column.update(zip(items, metric["values"], strict=True))
+    return {
+        n: Values(n, about[n]["unit"], about[n]["direction"], about[n]["reduce"], column, n not in whole)
+        for n, column in found.items()
+    }
+
+
+def compare(first: Side, second: Side, metrics: Sequence[str] | None = None) -> list[Comparison]:
+    """Compare two sides metric by metric, paired by item.
+
+    Raises UsageError when they ran on different tasks, worlds or items, naming which.
+    """
+    if first.world != second.world:
+        raise UsageError(
+            f"{first.label!r} and {second.label!r} did not meet the same instances: {_difference(first.world, second.world)}. "
+            "Run both with the same task settings and seed."
+        )
+    names = list(metrics or [m for m in first.metrics if m in second.metrics])
+    made = []
+    for name in names:
+        a, b = first.metrics.get(name), second.metrics.get(name)
+        if a is None or b is None:
+            lacking = first.label if a is None else second.label
+            known = set(first.metrics) & set(second.metrics)
+            raise UsageError(f"{lacking!r} has no metric {name!r}.{did_you_mean(name, known)} Both have: {', '.join(sorted(known))}.")
+        if a.by_item.keys() != b.by_item.keys():
+            if metrics is None and not (a.per_item and b.per_item):
+                continue  # a time for each batch, and the batches were cut differently
+            only_a, only_b = sorted(a.by_item.keys() - b.by_item.keys()), sorted(b.by_item.keys() - a.by_item.keys())
+            raise UsageError(
+                f"{name!r}: {first.label!r} and {second.label!r} ran on different instances: "
+                + "; ".join(f"only {who} has {_ranges(k)}" for who, k in ((first.label, only_a), (second.label, only_b)) if k)
+                + ". Run both over the same --instances."
+            )
+        items = sorted(a.by_item)
+        made.append(paired(first, second, a, [a.by_item[k] for k in items], [b.by_item[k] for k in items]))
+    return made
+
+
+def paired(first: Side, second: Side, about: Values, x: Sequence[float], y: Sequence[float]) -> Comparison:
+    """Return the comparison of paired values x, y [n]; NaN pairs make the figures NaN and no test is made."""
+    a, b = np.asarray(x, float), np.asarray(y, float)
+    gap = b - a
+    sign = -1.0 if about.direction == "min" else 1.0
+    reduction = stats.REDUCTIONS[about.reduce]
+    finite = bool(np.isfinite(gap).all())
+    low, high, p, effect = None, None, None, None
+    if finite and len(gap) >= 2:
+        low, high = _bootstrap(a, b, reduction) if about.reduce not in ("max", "min", "sum") else (None, None)
+        p, effect = _wilcoxon(sign * gap)
+    better = sign * gap
+    return Comparison(
+        task=first.task, metric=about.name, unit=about.unit, direction=about.direction, reduce=about.reduce,
+        first=first.label, second=second.label, n=len(gap),
+        value_first=float(reduction(a)), value_second=float(reduction(b)), difference=float(reduction(b) - reduction(a)),
+        low=low, high=high, sd=float(np.std(gap, ddof=1)) if len(gap) > 1 else None,
+        wins=int((better > 0).sum()), ties=int((better == 0).sum()), losses=int((better < 0).sum()), effect=effect, p=p,
+    )  # fmt: skip
+
+
+def _bootstrap(a: np.ndarray, b: np.ndarray, reduction: Any) -> tuple[float | None, float | None]:
+    """Percentile interval of the difference of reductions, resampling pairs."""
+    bootstrap = _scipy().bootstrap
+    if np.ptp(b - a) == 0:
+        return float(b[0] - a[0]), float(b[0] - a[0])
+    result = bootstrap(
+        (a, b),
+        lambda x, y, axis=-1: reduction(y, axis=axis) - reduction(x, axis=axis),
+        paired=True,
+        n_resamples=N_RESAMPLES,
+        batch=max(1, 1_000_000 // len(a)),
+        method="percentile",
+        rng=seeding.stream(0, "bootstrap"),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def _wilcoxon(gap: np.ndarray) -> tuple[float | None, float | None]:
+    """Return (two-sided p, rank-biserial effect); (1, 0) when every pair ties."""
+    moved = gap[gap != 0]
+    if len(moved) == 0:
+        return 1.0, 0.0
+    scipy_stats = _scipy()
+    p = float(scipy_stats.wilcoxon(moved).pvalue)
+    ranks = scipy_stats.rankdata(np.abs(moved))
+    total = ranks.sum()
+    return p, float((ranks[moved > 0].sum() - ranks[moved < 0].sum()) / total)
+
+
+def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons with p values corrected by Holm's step-down method (Holm 1979)."""
+    order = sorted((c.p, k) for k, c in enumerate(comparisons) if c.p is not None)
+    corrected: dict[int, float] = {}
+    worst = 0.0
+    for rank, (p, k) in enumerate(order):
+        worst = max(worst, min(1.0, (len(order) - rank) * p))
+        corrected[k] = worst
+    return [attrs.evolve(c, p_holm=corrected.get(k)) for k, c in enumerate(comparisons)]
+
+
+def _scipy() -> Any:
+    try:
+        from scipy import stats as scipy_stats
+    except ImportError as error:
+        raise UsageError("compare needs SciPy, which is not installed. Install it: pip install 'sfumato[stats]'") from error
+    return scipy_stats
+
+
+def _difference(a: str, b: str) -> str:
+    import json
+
+    names = ("task", "task version", "task settings", "seed")
+    parts = [
+        f"{name} {json.dumps(x)} against {json.dumps(y)}"
+        for name, x, y in zip(names, json.loads(a), json.loads(b), strict=True)
+        if x != y
+    ]
+    return "; ".join(parts)
+
+
+def _ranges(items: Sequence[int]) -> str:
+    """Return item indices as short ranges: 0-4, 7."""
+    parts: list[list[int]] = []
+    for k in items:
+        if parts and parts[-1][1] == k - 1:
+            parts[-1][1] = k
+        else:
+            parts.append([k, k])
+    shown = [f"{a}" if a == b else f"{a}-{b}" for a, b in parts[:6]]
+    return "instances " + ", ".join(shown) + (" …" if len(parts) > 6 else "")

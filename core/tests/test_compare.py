@@ -1,0 +1,127 @@
+"""Paired comparison: known answers, refusals, corrections."""
+
+from __future__ import annotations
+
+import json
+
+import attrs
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from sfumato import stats
+from sfumato.compare import Comparison, Side, Values, compare, holm, paired
+from sfumato.errors import UsageError
+
+
+def side(label="a", world="w", direction="max", reduce="mean", **metrics):
+    made = {n: Values(n, "1", direction, reduce, dict(enumerate(v))) for n, v in metrics.items()}
+    return Side(label, "toys/x", world, ("0",), made)
+
+
+def test_a_constant_difference_is_found_exactly():
+    """Second is better by 1 on each of ten items."""
+    x = np.arange(10.0)
+    (made,) = compare(side(score=x), side("b", score=x + 1))
+    assert (made.difference, made.low, made.high) == (1.0, 1.0, 1.0)
+    assert (made.wins, made.ties, made.losses) == (10, 0, 0)
+    assert made.effect == 1.0
+    assert made.p == pytest.approx(2 / 2**10)
+
+
+def test_direction_decides_who_wins():
+    """Smaller cost is better."""
+    (made,) = compare(side(direction="min", cost=[3, 3, 3]), side("b", direction="min", cost=[2, 3, 4]))
+    assert (made.wins, made.ties, made.losses) == (1, 1, 1)
+    assert made.effect == 0.0
+
+
+def test_equal_sides_have_p_one():
+    """All ties."""
+    (made,) = compare(side(score=[1, 2, 3]), side("b", score=[1, 2, 3]))
+    assert (made.p, made.effect, made.difference) == (1.0, 0.0, 0.0)
+
+
+def test_p_is_scipys_wilcoxon_and_the_interval_covers_the_mean_difference():
+    """Agreement with the library, and a bootstrap interval of the right width."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=60)
+    y = x + 0.3 + 0.5 * rng.normal(size=60)
+    (made,) = compare(side(score=x), side("b", score=y))
+    assert made.p == pytest.approx(scipy_stats.wilcoxon(y - x).pvalue)
+    width = 2 * 1.96 * np.std(y - x, ddof=1) / np.sqrt(60)
+    assert made.high - made.low == pytest.approx(width, rel=0.15)
+    assert made.low < made.difference < made.high
+
+
+def test_other_instances_are_refused_and_named():
+    """Which items only one side has."""
+    with pytest.raises(UsageError, match="only a has instances 0-1; only b has instances 5"):
+        a = Values("score", "1", "max", "mean", {0: 1.0, 1: 1.0, 2: 1.0})
+        b = Values("score", "1", "max", "mean", {2: 1.0, 5: 1.0})
+        compare(Side("a", "t", "w", (), {"score": a}), Side("b", "t", "w", (), {"score": b}))
+
+
+def test_another_world_is_refused_and_named():
+    """Seed or settings of the task differ."""
+    first, second = json.dumps(["t", 1, {"n": 1}, 0]), json.dumps(["t", 1, {"n": 2}, 0])
+    with pytest.raises(UsageError, match=r'task settings \{"n": 1\} against \{"n": 2\}'):
+        compare(side(world=first, score=[1]), side("b", world=second, score=[1]))
+
+
+def test_an_unknown_metric_is_named_with_the_nearest():
+    """And which side lacks it."""
+    with pytest.raises(UsageError, match="'a' has no metric 'scor'. Did you mean 'score'"):
+        compare(side(score=[1]), side("b", score=[1]), ["scor"])
+
+
+def test_nan_makes_no_test():
+    """A broken figure is shown as such, never tested."""
+    made = paired(side(), side("b"), Values("s", "1", "max", "mean", {}), [1, np.nan], [1, 2])
+    assert np.isnan(made.difference)
+    assert made.p is None
+
+
+def test_holm_is_the_step_down_of_the_textbook():
+    """p = .01, .04, .03, .005 become .03, .06, .06, .02 (Holm 1979, four hypotheses)."""
+    blank = Comparison("t", "m", "1", "max", "mean", "a", "b", 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, None)
+    made = holm([attrs.evolve(blank, p=p) for p in (0.01, 0.04, 0.03, 0.005)] + [blank])
+    assert [c.p_holm for c in made[:4]] == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert made[4].p_holm is None
+
+
+def test_the_interquartile_mean_is_the_trimmed_mean():
+    """The definition of Agarwal et al. 2021: 25 % off each end."""
+    values = np.random.default_rng(1).normal(size=40)
+    assert stats.interquartile_mean(values) == pytest.approx(scipy_stats.trim_mean(values, 0.25))
+    table = values.reshape(4, 10)
+    np.testing.assert_allclose(stats.interquartile_mean(table, axis=1), scipy_stats.trim_mean(table, 0.25, axis=1))
+
+
+def test_shards_and_batches_pair_by_item(sfumato):
+    """One side ran whole, the other in shards: the same items meet."""
+    sfumato("run", "toys/bandit", "--solver", "toys/greedy", "--seeds", "30", check=0)
+    sfumato("run", "toys/bandit", "--solver", "toys/trained", "--seeds", "30", "--shards", "3", check=0)
+    done = sfumato("compare", "toys/greedy", "toys/trained", "--metric", "return", "--json", check=0)
+    (made,) = map(json.loads, done.stdout.splitlines())
+    assert made["n"] == 30
+    assert made["wins"] + made["ties"] + made["losses"] == 30
+    assert "95 % interval" in sfumato("compare", "toys/greedy", "toys/trained", check=0).stdout
+
+
+def test_comparing_different_instances_is_an_error_of_usage(sfumato):
+    """Twenty seeds against thirty."""
+    sfumato("run", "toys/bandit", "--solver", "toys/greedy", "--seeds", "20", check=0)
+    sfumato("run", "toys/bandit", "--solver", "toys/trained", "--seeds", "30", check=0)
+    done = sfumato("compare", "toys/greedy", "toys/trained", check=2)
+    assert "only toys/trained has instances 20-29" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(("toys/greedy",), "two names or more"), (("toys/greedy", "toys/none"), "no finished run named 'toys/none'")],
+)
+def test_compare_explains_what_it_lacks(sfumato, words, message):
+    """Usage errors."""
+    sfumato("run", "toys/bandit", "--solver", "toys/greedy", check=0)
+    assert message in sfumato("compare", *words, check=2).stderr
