@@ -21,10 +21,11 @@ CORE_LAYERS = [
     {"records"},
     {"protocols"},
     {"seeding", "plugins", "backends", "config", "stats", "provenance"},
-    {"trace", "context", "store", "runtimes", "evaluators", "builtin", "index"},
-    {"driver", "worker", "supervisor", "experiment", "runner", "executors", "group", "resident", "process", "watch"},
-    {"compare", "claims", "report", "gym", "testing", "templates"},
-    {"cli", "__main__"},
+    {"processes", "guard", "cgroups", "claims"},
+    {"trace", "context", "store", "index", "runtimes", "evaluators", "builtin"},
+    {"driver", "worker", "supervisor", "experiment", "runner", "executors", "group"},
+    {"compare", "ledger", "report", "gym", "testing", "templates"},
+    {"cli", "measure", "__main__"},
 ]
 """A module may import from its own layer and those above it here."""
 

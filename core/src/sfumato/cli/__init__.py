@@ -18,6 +18,7 @@ COMMANDS = {
     "status": ("status", "Show the runs of a store and how they stand."),
     "show": ("show", "Show one run: settings, figures, error, provenance."),
     "compare": ("compare", "Paired differences between solvers or runs, with intervals and tests."),
+    "reproduce": ("reproduce", "Run the papers' claims: the paper's figure beside ours, with a verdict."),
     "completion": ("completion", "Print a shell's completion script."),
 }
 

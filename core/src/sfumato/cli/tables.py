@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 
 from sfumato.compare import Comparison
+from sfumato.ledger import Result
 from sfumato.plugins import Registry
 from sfumato.records import Figure, RunRecord
 from sfumato.runner import Planned
@@ -82,6 +84,25 @@ def comparison_table(made: Sequence[Comparison]) -> None:
         out.print(table)
     out.print("↑ larger is better, ↓ smaller is better; w/t/l: items where the second is better, equal, worse;")
     out.print("effect: matched-pairs rank-biserial; p: Wilcoxon signed-rank, Holm over all lines.")
+
+
+def ledger_table(results: Sequence[Result]) -> None:
+    """Print the paper's figure beside ours, with interval, count and verdict, a block for each plugin."""
+    out = console()
+    for plugin in dict.fromkeys(r.plugin for r in results):
+        table = Table(title=plugin, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        table.add_column("claim", overflow="fold", ratio=3)
+        for name in ("paper", "here", "n"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("verdict", overflow="fold", ratio=2)
+        for r in (r for r in results if r.plugin == plugin):
+            between = f" [{number(r.low, 3)}, {number(r.high, 3)}]" if r.low is not None and r.high is not None else ""
+            unit = "" if r.unit == "1" else f" ({r.unit})"
+            verdict = f"{r.verdict}: {r.reason}" if r.reason else r.verdict
+            table.add_row(r.title + unit, number(r.paper) or "-", number(r.value) + between, str(r.n or ""), verdict)
+        out.print(table)
+    counts = Counter(r.verdict for r in results)
+    out.print(", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "no claims are installed")
 
 
 class ProgressListener:
