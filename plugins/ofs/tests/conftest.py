@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from sfumato_ofs.constraints import Constraints
 from sfumato_ofs.loops import BetaLoop, PoolLoop, shared_arms, threshold_grid
 

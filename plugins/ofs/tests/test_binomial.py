@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
+
 from sfumato_ofs.binomial import UniformBlocks, binomial_quantile
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sfumato_ofs.constraints import Constraints, reward_scale
 from sfumato_ofs.errors import OfsError
 

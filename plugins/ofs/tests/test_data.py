@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from sfumato_ofs import data
 from sfumato_ofs.errors import OfsError
 

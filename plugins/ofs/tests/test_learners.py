@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+
 from sfumato_ofs.config import OptimisticFeasibleConfig, PrimalDualConfig, UnconstrainedConfig
 from sfumato_ofs.learners import (
     ArmStatistics,
@@ -26,10 +27,14 @@ def make(
     return OptimisticFeasible(n_items, n_arms, horizon, config, **SCALES)
 
 
-def sweep_through(learner, rows: list[tuple[float, list[float]]]) -> None:
+def sweep_through(learner, rows: list[tuple[float, list[float]]]) -> list[int]:
+    """Hand the given rewards and residuals to the learner's choices in turn and return the choices."""
+    arms = []
     for reward, residuals in rows:
         arm = learner.select()
+        arms.append(int(arm[0]))
         learner.update(arm, np.array([reward]), np.array([residuals]))
+    return arms
 
 
 def test_the_first_sweep_plays_every_arm_in_grid_order() -> None:
@@ -48,13 +53,17 @@ def test_the_first_sweep_plays_every_arm_in_grid_order() -> None:
 )
 def test_the_first_sweep_can_run_either_way(order: str, expected: list[int]) -> None:
     learner = make(OptimisticFeasibleConfig(order=order))
-    assert [int(learner.select()[0]) for _ in range(3)] == expected
+    assert sweep_through(learner, [(0.1, [-0.1] * 3)] * 3) == expected
 
 
 def test_a_random_sweep_is_a_permutation_from_the_items_own_generator() -> None:
     rngs = [np.random.default_rng(k) for k in range(2)]
     learner = OptimisticFeasible(2, 5, 100, OptimisticFeasibleConfig(order="random"), rngs=rngs, **SCALES)
-    played = np.stack([learner.select() for _ in range(5)], axis=1)
+    rows = []
+    for _ in range(5):
+        rows.append(learner.select())
+        learner.update(rows[-1], np.zeros(2), np.zeros((2, 3)))
+    played = np.stack(rows, axis=1)
     assert (np.sort(played, axis=1) == np.arange(5)).all()
     assert (played[1] == np.random.default_rng(1).permutation(5)).all()
 
@@ -253,3 +262,50 @@ def test_pessimism_without_a_safe_arm_is_refused() -> None:
         OptimisticFeasibleConfig(pessimistic=True)
     with pytest.raises(ValueError, match="safe_arm must be an arm index below 3"):
         make(OptimisticFeasibleConfig(pessimistic=True, safe_arm=7))
+
+
+def test_a_late_reward_counts_like_one_in_time() -> None:
+    """Residuals at once and the reward later give the same statistics as both at once."""
+    rng = np.random.default_rng(0)
+    prompt = ArmStatistics(2, 4, 100, OptimisticFeasibleConfig(), **SCALES)
+    late = ArmStatistics(2, 4, 100, OptimisticFeasibleConfig(), **SCALES)
+    waiting = []
+    for _ in range(30):
+        arm, reward, residuals = rng.integers(0, 4, 2), rng.random(2), rng.normal(size=(2, 3))
+        prompt.add(arm, reward, residuals)
+        late.add(arm, np.full(2, np.nan), residuals)
+        waiting.append((arm, reward))
+    assert np.isnan(late.mean_reward[late.plays > 0]).all()
+    for arm, reward in waiting:
+        late.add_reward(arm, reward)
+    assert late.upper_reward == pytest.approx(prompt.upper_reward)
+    assert late.lower == pytest.approx(prompt.lower)
+
+
+def test_late_rewards_leave_the_window_too() -> None:
+    """After W more rounds nothing of a late reward is left."""
+    stats = ArmStatistics(1, 2, 100, OptimisticFeasibleConfig(window=5), **SCALES)
+    stats.add(np.array([0]), np.array([np.nan]), np.zeros((1, 3)))
+    stats.add_reward(np.array([0]), np.array([0.7]))
+    assert stats.rewarded[0, 0] == 1
+    for _ in range(5):
+        stats.add(np.array([1]), np.array([0.1]), np.zeros((1, 3)))
+    assert stats.rewarded[0, 0] == 0 and stats.reward_sum[0, 0] == 0
+
+
+def test_the_detector_forgets_after_a_jump_and_not_before() -> None:
+    """Residuals jump by five batch scales: one alarm within ten rounds; none in 2,000 quiet rounds."""
+    rng = np.random.default_rng(0)
+    learner = make(OptimisticFeasibleConfig(detect=20.0), n_arms=2, horizon=3000)
+    noise = np.array([0.1, 0.1, 0.05])
+    for _ in range(2000):
+        arm = learner.select()
+        learner.update(arm, np.array([0.1 * arm[0]]), -0.5 + noise * rng.normal(size=(1, 3)))
+    assert learner.alarms[0] == 0
+    for _ in range(10):
+        arm = learner.select()
+        learner.update(arm, np.array([0.1 * arm[0]]), 0.0 + noise * rng.normal(size=(1, 3)))
+        if learner.alarms[0]:
+            break
+    assert learner.alarms[0] == 1
+    assert learner.select()[0] == 0 or learner.statistics.plays.sum() <= 1

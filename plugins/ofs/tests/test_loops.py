@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.stats import beta
+
 from sfumato_ofs.errors import OfsError
 from sfumato_ofs.loops import (
     BetaLoop,

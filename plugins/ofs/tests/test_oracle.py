@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sfumato_ofs.constraints import Constraints
 from sfumato_ofs.loops import BetaLoop, PoolLoop, shared_arms, threshold_grid
 from sfumato_ofs.oracle import sweep

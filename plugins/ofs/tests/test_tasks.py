@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -10,12 +12,23 @@ from sfumato.context import RunContext
 from sfumato.errors import DataMissing
 from sfumato_ofs.config import (
     CompasConfig,
+    EpsilonGreedyConfig,
+    FixedConfig,
     GermanConfig,
+    ObservedScoresConfig,
     OptimisticFeasibleConfig,
+    RandomConfig,
     SyntheticConfig,
 )
 from sfumato_ofs.errors import OfsError
-from sfumato_ofs.solvers import OptimisticFeasibleSolver
+from sfumato_ofs.evaluators import ClosedLoopEvaluator
+from sfumato_ofs.solvers import (
+    EpsilonGreedySolver,
+    FixedSolver,
+    ObservedScoresSolver,
+    OptimisticFeasibleSolver,
+    RandomSolver,
+)
 from sfumato_ofs.tasks import CompasTask, GermanTask, SyntheticTask
 
 
@@ -101,3 +114,74 @@ def test_compas_runs_through_the_protocols(data_dir) -> None:
     assert policy.notes()["recommended"].shape == (3,)
     assert episode.truth()["plays"].sum() == 180
     assert instance.oracle.feasible
+
+
+def play_through(task, solver, n_items: int = 2):
+    episode, instance, ctx = episode_of(task, n_items)
+    assert solver.supports(task, None) is None
+    policy = solver.solve(task, ctx)
+    start = episode.reset()
+    policy.reset(start, ctx.stream("policy", 0))
+    observation, over, rewards = start.observation, False, []
+    while not over:
+        step = episode.step(policy.act(observation))
+        policy.observe(step)
+        observation, over = step.observation, step.over
+        rewards.append(step.reward)
+    return policy, episode, instance, np.array(rewards)
+
+
+def test_delayed_rewards_are_the_same_rewards_later() -> None:
+    """With a delay of 7 rounds and a fixed arm the rewards shift by 7 and the first 7 are nothing."""
+    prompt = play_through(SyntheticTask(SyntheticConfig(rounds=40)), FixedSolver(FixedConfig()))[3]
+    task = SyntheticTask(SyntheticConfig(rounds=40, label_delay=7))
+    late = play_through(task, FixedSolver(FixedConfig()))[3]
+    assert (late[:7] == 0).all() and (late[7:] == prompt[:-7]).all()
+
+
+def test_a_learner_takes_late_rewards_for_the_arm_they_belong_to() -> None:
+    """Each arm's rewarded count lags its plays by at most the delay."""
+    task = SyntheticTask(SyntheticConfig(rounds=100, label_delay=5))
+    policy, *_ = play_through(task, OptimisticFeasibleSolver(OptimisticFeasibleConfig()))
+    s = policy._learner.statistics
+    assert s.plays.sum() == 200 and s.rewarded.sum() == 190
+
+
+def test_observed_scores_declines_hidden_scores_and_plays_seen_ones() -> None:
+    """The refusal names the setting that helps; with delay the labels come later."""
+    solver = ObservedScoresSolver(ObservedScoresConfig())
+    refusal = solver.supports(SyntheticTask(SyntheticConfig()), None)
+    assert refusal is not None and "scores=observed" in refusal.advice
+    task = SyntheticTask(SyntheticConfig(rounds=60, scores="observed", label_delay=10))
+    policy, _, instance, _ = play_through(task, solver)
+    assert policy._learner.labelled.sum() < policy._learner.applicants.sum()
+    assert instance.oracle.is_feasible[policy.notes()["recommended"]].all()
+
+
+def test_every_baseline_plays() -> None:
+    task = SyntheticTask(SyntheticConfig(rounds=50))
+    for solver in (
+        EpsilonGreedySolver(EpsilonGreedyConfig()),
+        RandomSolver(RandomConfig()),
+        FixedSolver(FixedConfig(tau=0.275)),
+    ):
+        _, episode, _, rewards = play_through(task, solver)
+        assert rewards.shape == (50, 2) and episode.truth()["plays"].sum() == 100
+
+
+def test_a_jump_moves_the_world_and_the_oracle() -> None:
+    """After the drift group 1 is ahead; the evaluator measures against the later oracle and gives a re-adaptation time."""
+    task = SyntheticTask(SyntheticConfig(rounds=400, drift="jump", drift_at=100))
+    _, episode, instance, _ = play_through(task, FixedSolver(FixedConfig(tau=0.275)))
+    truth = episode.truth()
+    assert truth["curve_rates"][:, 20, 0].mean() > truth["curve_rates"][:, 20, 1].mean()
+    assert truth["curve_rates"][:, -1, 0].mean() < truth["curve_rates"][:, -1, 1].mean()
+    assert instance.later is not None and instance.later.best != instance.oracle.best
+    trace = SimpleNamespace(truth=truth, notes=None)
+    figures = {m.name: m.value for m in ClosedLoopEvaluator().score(instance, trace)}
+    assert (figures["readaptation"] >= 0).all() and (figures["readaptation"] <= 300).all()
+
+
+def test_drift_after_the_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="drift_at must come before the end"):
+        SyntheticConfig(rounds=100, drift="jump", drift_at=100)

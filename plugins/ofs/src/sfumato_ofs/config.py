@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import attrs
-from attrs.validators import and_, ge, gt, in_, le, lt
+from attrs.validators import and_, deep_iterable, ge, gt, in_, le, lt, optional
 
 _unit = and_(ge(0.0), le(1.0))
 
@@ -23,6 +23,10 @@ class LoopConfig:
         rho_min: smallest allowed overall acceptance rate.
         rho_max: largest allowed overall acceptance rate; 1 leaves it out.
         gap: form of the parity residuals, see `sfumato_ofs.constraints.Constraints`.
+        scores: `hidden` shows reward, residuals and group rates of the threshold in use; `observed` also shows each
+            applicant's score, counted by grid cell.
+        label_delay: rounds D until a round's outcomes, and with them its reward, arrive; rates are seen at once.
+            The rewards of the last D rounds are never paid out.
     """
 
     n_thresholds: int = attrs.field(default=41, validator=ge(2))
@@ -34,6 +38,8 @@ class LoopConfig:
     rho_min: float = attrs.field(default=0.30, validator=_unit)
     rho_max: float = attrs.field(default=1.0, validator=_unit)
     gap: str = attrs.field(default="signed", validator=in_(("signed", "abs", "to-overall", "ratio")))
+    scores: str = attrs.field(default="hidden", validator=in_(("hidden", "observed")))
+    label_delay: int = attrs.field(default=0, validator=ge(0))
 
     def __attrs_post_init__(self) -> None:
         if self.rho_min > self.rho_max:
@@ -46,9 +52,24 @@ class SyntheticConfig(LoopConfig):
 
     Attributes:
         preset: `A` contracts (kappa 0.8); `A-slow` has kappa 0.9, where the certificate fails and a warning says so.
+        drift: `none`, `jump` (the groups' base means change at `drift_at`) or `ramp` (linearly from there to the end).
+        drift_at: round of the change.
+        drift_means: base means afterwards.
     """
 
     preset: str = attrs.field(default="A", validator=in_(("A", "A-slow")))
+    drift: str = attrs.field(default="none", validator=in_(("none", "jump", "ramp")))
+    drift_at: int = attrs.field(default=2500, validator=ge(0))
+    drift_means: tuple[float, float] = attrs.field(
+        default=(0.50, 0.55), validator=deep_iterable(and_(ge(0.05), le(0.95)))
+    )
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if self.drift != "none" and self.drift_at >= self.rounds:
+            raise ValueError(
+                f"drift_at must come before the end (rounds = {self.rounds}), got {self.drift_at}"
+            )
 
 
 @attrs.frozen(kw_only=True)
@@ -103,6 +124,9 @@ class OptimisticFeasibleConfig(BanditConfig):
         pessimistic: call an arm feasible only when its upper bounds say so; needs `safe_arm`.
         safe_arm: index of an arm known to be feasible; -1 for none.
         probe_every: in pessimistic mode, rounds between probes of an uncertified neighbour of the certified set.
+        detect: alarm level of a two-sided CUSUM on the residuals, in units of one batch's noise; an alarm makes the
+            item forget all and start anew. 0 for none; 20 is a good first value.
+        detect_slack: drift per round that the CUSUM lets pass, in the same units.
     """
 
     margin: float = attrs.field(default=0.0, validator=ge(0.0))
@@ -114,6 +138,8 @@ class OptimisticFeasibleConfig(BanditConfig):
     pessimistic: bool = False
     safe_arm: int = attrs.field(default=-1, validator=ge(-1))
     probe_every: int = attrs.field(default=10, validator=ge(2))
+    detect: float = attrs.field(default=0.0, validator=ge(0.0))
+    detect_slack: float = attrs.field(default=0.5, validator=ge(0.0))
 
     def __attrs_post_init__(self) -> None:
         if self.pessimistic and self.safe_arm < 0:
@@ -147,3 +173,42 @@ class PrimalDualConfig(BanditConfig):
     ceiling: float = attrs.field(default=10.0, validator=gt(0.0))
     residual: str = attrs.field(default="optimistic", validator=in_(("optimistic", "mean")))
     margin: float = attrs.field(default=0.0, validator=ge(0.0))
+
+
+@attrs.frozen(kw_only=True)
+class EpsilonGreedyConfig:
+    """Settings of `ofs/epsilon-greedy`: with probability `explore` a random arm, else the best feasible mean."""
+
+    explore: float = attrs.field(default=0.05, validator=_unit)
+    margin: float = attrs.field(default=0.0, validator=ge(0.0))
+
+
+@attrs.frozen(kw_only=True)
+class RandomConfig:
+    """Settings of `ofs/random`: a uniformly random arm each round. There are none."""
+
+
+@attrs.frozen(kw_only=True)
+class FixedConfig:
+    """Settings of `ofs/fixed`: hold the grid threshold `tau` for every group; it must lie on the grid."""
+
+    tau: float = attrs.field(default=0.5, validator=_unit)
+
+
+@attrs.frozen(kw_only=True)
+class ObservedScoresConfig:
+    """Settings of `ofs/observed-scores`.
+
+    Attributes:
+        tau: incumbent threshold to start from; it must lie on the grid.
+        discount: factor on all counts each round.
+        margin: slack added to every estimated residual.
+        corridor: how far from the incumbent a choice may lie, in threshold units; None for anywhere.
+        prior: labels that a score's own claim (its probability of a good outcome) is worth in each cell.
+    """
+
+    tau: float = attrs.field(default=0.5, validator=_unit)
+    discount: float = attrs.field(default=0.99, validator=and_(gt(0.0), le(1.0)))
+    margin: float = attrs.field(default=0.0, validator=ge(0.0))
+    corridor: float | None = attrs.field(default=None, validator=optional(gt(0.0)))
+    prior: float = attrs.field(default=10.0, validator=gt(0.0))

@@ -13,7 +13,9 @@ scales and tie rules are our own.
 from __future__ import annotations
 
 import math
+from collections import deque
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,8 +89,9 @@ def pick(score: FloatArray, worst: FloatArray, plays: FloatArray) -> IntArray:
 class ArmStatistics:
     """Counts, sums and confidence bounds of M arms and I residuals for B items.
 
-    Attributes (float arrays): plays, reward_sum, upper_reward [B, M]; seen, residual_sum, lower, upper
-    [B, M, I]; worst, violation [B, M] (max_i lower, sum_i max(lower, 0)); the bounds include the margin.
+    Attributes (float arrays): plays, rewarded (plays whose reward is known), reward_sum, upper_reward [B, M];
+    seen, residual_sum, lower, upper [B, M, I]; worst, violation [B, M] (max_i lower, sum_i max(lower, 0)); the
+    bounds include the margin.
 
     Notes: an update costs O(B I) while bounds of other arms cannot change, else O(B M I) (discount, window,
     anytime).
@@ -115,6 +118,7 @@ class ArmStatistics:
         self.window = int(getattr(config, "window", 0))
         self.round = 0
         self.plays = np.zeros((n_items, n_arms))
+        self.rewarded = np.zeros((n_items, n_arms))
         self.reward_sum = np.zeros((n_items, n_arms))
         self.seen = np.zeros((n_items, n_arms, n_residuals))
         self.residual_sum = np.zeros((n_items, n_arms, n_residuals))
@@ -124,7 +128,7 @@ class ArmStatistics:
         self.violation = np.zeros((n_items, n_arms))
         self._rows = np.arange(n_items)
         self._all_change = self.discount < 1.0 or self.window > 0 or config.anytime
-        self._ring: list[tuple[IntArray, FloatArray, FloatArray, FloatArray, FloatArray]] = []
+        self._ring: deque[tuple[int, tuple[NDArray[Any], ...]]] = deque()
         self._fixed_width = self._width(horizon)
 
     def _width(self, horizon: float) -> float:
@@ -140,56 +144,107 @@ class ArmStatistics:
     def add(
         self, arm: IntArray, reward: FloatArray, residuals: FloatArray, weight: FloatArray | float = 1.0
     ) -> None:
-        """Take in one round: arm [B], reward [B], residuals [B, I] (NaN: not seen), weight [B] of the batch."""
+        """Take in one round: arm [B], reward [B], residuals [B, I], weight [B] of the batch.
+
+        NaN means not seen: a residual of an absent group, a reward whose labels have yet to arrive (give it to
+        `add_reward` later).
+        """
         self.round += 1
         rows = self._rows
         if self.discount < 1.0:
-            for total in (self.plays, self.reward_sum, self.seen, self.residual_sum):
+            for total in (self.plays, self.rewarded, self.reward_sum, self.seen, self.residual_sum):
                 total *= self.discount
-        present = ~np.isnan(residuals)
         w = np.broadcast_to(np.asarray(weight, dtype=np.float64), (self.n_items,))
+        known = w * ~np.isnan(reward)
+        present = ~np.isnan(residuals)
         wr = w[:, None] * present
         value = np.where(present, residuals, 0.0) * wr
-        self._accumulate(arm, w, w * reward, wr, value)
+        entry = (arm.copy(), w.copy(), known, known * np.nan_to_num(reward), wr, value)
+        self._accumulate(entry, 1.0)
         if self.window:
-            self._ring.append((arm.copy(), w.copy(), w * reward, wr, value))
-            if len(self._ring) > self.window:
-                old_arm, old_w, old_reward, old_seen, old_value = self._ring.pop(0)
-                self._accumulate(old_arm, -old_w, -old_reward, -old_seen, -old_value)
-                # What is left of an arm whose rounds have all expired is rounding error, not evidence.
-                gone = self.plays < 1e-9
-                self.reward_sum[gone] = 0.0
-                self.plays[gone] = 0.0
-                empty = self.seen < 1e-9
-                self.residual_sum[empty] = 0.0
-                self.seen[empty] = 0.0
+            self._ring.append((self.round, entry))
+            self._expire()
         if self._all_change:
             self._refresh()
         else:
             self._refresh_at(rows, arm)
 
-    def _accumulate(
-        self, arm: IntArray, w: FloatArray, reward: FloatArray, seen: FloatArray, value: FloatArray
-    ) -> None:
+    def add_reward(self, arm: IntArray, reward: FloatArray, weight: FloatArray | float = 1.0) -> None:
+        """Take in rewards that arrived late: arm [B] they belong to (-1: none), reward [B], weight [B].
+
+        A late reward counts from its arrival: with a window or a discount it is as old as its arrival.
+        """
+        w = np.broadcast_to(np.asarray(weight, dtype=np.float64), (self.n_items,))
+        rows = np.flatnonzero((arm >= 0) & ~np.isnan(reward))
+        at = arm[rows]
+        self.rewarded[rows, at] += w[rows]
+        self.reward_sum[rows, at] += w[rows] * reward[rows]
+        if self.window:
+            late, none = np.zeros(self.n_items), np.zeros((self.n_items, self.n_residuals))
+            late[rows] = w[rows]
+            paid = late * np.nan_to_num(reward)
+            self._ring.append(
+                (self.round, (np.maximum(arm, 0), np.zeros(self.n_items), late, paid, none, none))
+            )
+        if self._all_change:
+            self._refresh()
+        else:
+            self._refresh_at(rows, at)
+
+    def _expire(self) -> None:
+        """Take back what is older than the window."""
+        while self._ring[0][0] <= self.round - self.window:
+            self._accumulate(self._ring.popleft()[1], -1.0)
+        # What is left of an arm whose rounds have all expired is rounding error, not evidence.
+        for count, total in (
+            (self.plays, None),
+            (self.rewarded, self.reward_sum),
+            (self.seen, self.residual_sum),
+        ):
+            empty = count < 1e-9
+            count[empty] = 0.0
+            if total is not None:
+                total[empty] = 0.0
+
+    def _accumulate(self, entry: tuple[NDArray[Any], ...], sign: float) -> None:
+        arm, w, known, reward, seen, value = entry
         rows = self._rows
-        self.plays[rows, arm] += w
-        self.reward_sum[rows, arm] += reward
-        self.seen[rows, arm] += seen
-        self.residual_sum[rows, arm] += value
+        self.plays[rows, arm] += sign * w
+        self.rewarded[rows, arm] += sign * known
+        self.reward_sum[rows, arm] += sign * reward
+        self.seen[rows, arm] += sign * seen
+        self.residual_sum[rows, arm] += sign * value
+
+    def forget(self, rows: IntArray) -> None:
+        """Drop all that is known of some items, as if they were new."""
+        for total in (
+            self.plays,
+            self.rewarded,
+            self.reward_sum,
+            self.seen,
+            self.residual_sum,
+            self.violation,
+        ):
+            total[rows] = 0.0
+        self.upper_reward[rows] = np.inf
+        self.lower[rows] = -np.inf
+        self.worst[rows] = -np.inf
+        for _, (_, *columns) in self._ring:
+            for column in columns:
+                column[rows] = 0.0
 
     def _refresh_at(self, rows: IntArray, arm: IntArray) -> None:
-        plays = self.plays[rows, arm]
+        rewarded = self.rewarded[rows, arm]
         seen = self.seen[rows, arm]
         width = self.width
-        self.upper_reward[rows, arm] = self.reward_sum[
-            rows, arm
-        ] / plays + self.reward_scale * width / np.sqrt(plays)
         with np.errstate(divide="ignore", invalid="ignore"):
+            upper = self.reward_sum[rows, arm] / rewarded + self.reward_scale * width / np.sqrt(rewarded)
             lower = (
                 self.residual_sum[rows, arm] / seen
                 + self.margin
                 - self.residual_scales * width / np.sqrt(seen)
             )
+        self.upper_reward[rows, arm] = np.where(rewarded > 0, upper, np.inf)
         lower = np.where(seen > 0, lower, -np.inf)
         self.lower[rows, arm] = lower
         self.worst[rows, arm] = lower.max(axis=1)
@@ -198,22 +253,22 @@ class ArmStatistics:
     def _refresh(self) -> None:
         width = self.width
         with np.errstate(divide="ignore", invalid="ignore"):
-            upper = self.reward_sum / self.plays + self.reward_scale * width / np.sqrt(self.plays)
+            upper = self.reward_sum / self.rewarded + self.reward_scale * width / np.sqrt(self.rewarded)
             lower = (
                 self.residual_sum / self.seen
                 + self.margin
                 - self.residual_scales * width / np.sqrt(self.seen)
             )
-        self.upper_reward = np.where(self.plays > 0, upper, np.inf)
+        self.upper_reward = np.where(self.rewarded > 0, upper, np.inf)
         self.lower = np.where(self.seen > 0, lower, -np.inf)
         self.worst = self.lower.max(axis=2)
         self.violation = np.maximum(self.lower, 0.0).sum(axis=2)
 
     @property
     def mean_reward(self) -> FloatArray:
-        """Mean reward by arm [B, M]; NaN where unplayed."""
+        """Mean reward by arm [B, M]; NaN where no reward is known."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            value: FloatArray = self.reward_sum / self.plays
+            value: FloatArray = self.reward_sum / self.rewarded
         return value
 
     @property
@@ -269,22 +324,38 @@ class GridLearner:
             n_items, n_arms, horizon, config, reward_scale=reward_scale, residual_scales=residual_scales
         )
         self._sweep = first_sweep(config.order, n_arms, rngs or [], n_items)
-        self._sweep_at = 0
+        self._swept = False
         self.reason = np.zeros(n_items, dtype=np.int8)
 
     def select(self) -> IntArray:
         """Return the arm to play for each item, int array [B]."""
         s = self.statistics
-        if self._sweep_at < s.n_arms:
-            arm: IntArray = self._sweep[:, self._sweep_at].copy()
-            self._sweep_at += 1
+        if self._swept:
+            return self._choose()
+        fresh = np.take_along_axis(s.plays <= 0.0, self._sweep, axis=1)
+        untried = np.asarray(fresh.any(axis=1))
+        next_arm: IntArray = np.take_along_axis(self._sweep, fresh.argmax(axis=1)[:, None], axis=1)[:, 0]
+        if untried.all():
             self.reason = np.full(s.n_items, Reason.INIT, dtype=np.int8)
-            return arm
-        return self._choose()
+            return next_arm
+        # With a window or a detector arms can fall back to unplayed, so the question is asked every round.
+        self._swept = not (untried.any() or self._forgets)
+        arm = self._choose()
+        self.reason = np.where(untried, Reason.INIT, self.reason).astype(np.int8)
+        return np.where(untried, next_arm, arm)
+
+    @property
+    def _forgets(self) -> bool:
+        """Whether an arm that was played can become unplayed again."""
+        return self.statistics.window > 0
 
     def update(self, arm: IntArray, reward: FloatArray, residuals: FloatArray) -> None:
         """Take in one round: arm [B], reward [B], residuals [B, I] with NaN where not seen."""
         self.statistics.add(arm, reward, residuals)
+
+    def update_late(self, arm: IntArray, reward: FloatArray) -> None:
+        """Take in rewards whose labels arrived late: arm [B] they belong to (-1: none), reward [B]."""
+        self.statistics.add_reward(arm, reward)
 
     def recommend(self) -> IntArray:
         """Return the arm to deploy, int array [B]."""
@@ -356,8 +427,9 @@ class OptimisticFeasible(GridLearner):
         self._held: IntArray | None = None
         self._held_for = 0
         self._current = np.zeros(n_items, dtype=np.int64)
-        if config.pessimistic:
-            self._sweep_at = n_arms  # a sweep would play arms that nobody called safe
+        self._swept = config.pessimistic  # a sweep would play arms that nobody called safe
+        self._alarms = np.zeros(n_items, dtype=np.int64)
+        self._cusum = np.zeros((2, n_items, self.statistics.n_residuals))
         self._neighbour_moves = [(axis, step) for axis in range(len(self._lattice)) for step in (-1, 1)]
 
     def select(self) -> IntArray:
@@ -376,7 +448,35 @@ class OptimisticFeasible(GridLearner):
             # The first half of a block is played while the state still remembers the arm before.
             if self._held_for <= self.config.block // 2:
                 return
+        if self.config.detect > 0.0:
+            self._watch(arm, residuals)
         super().update(arm, reward, residuals)
+
+    @property
+    def alarms(self) -> IntArray:
+        """Alarms raised by the change detector so far, int array [B]."""
+        return self._alarms
+
+    @property
+    def _forgets(self) -> bool:
+        return super()._forgets or (self.config.detect > 0.0 and not self.config.pessimistic)
+
+    def _watch(self, arm: IntArray, residuals: FloatArray) -> None:
+        """Two-sided CUSUM of the played arm's residuals around their mean so far; forget the item on an alarm."""
+        s = self.statistics
+        rows = np.arange(s.n_items)
+        seen = s.seen[rows, arm]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            surprise = (residuals - s.residual_sum[rows, arm] / seen) / s.residual_scales
+        # A young mean is itself noise; ten observations leave its error below a third of one batch's.
+        surprise = np.where((seen >= 10) & ~np.isnan(surprise), surprise, 0.0)
+        drift = np.stack([surprise, -surprise]) - self.config.detect_slack
+        self._cusum = np.maximum(self._cusum + drift, 0.0)
+        alarm = np.flatnonzero((self._cusum > self.config.detect).any(axis=(0, 2)))
+        if len(alarm):
+            s.forget(alarm)
+            self._cusum[:, alarm] = 0.0
+            self._alarms[alarm] += 1
 
     def neighbour(self, arm: IntArray, axis: int, step: int) -> IntArray:
         """Return the arm one step along one axis of the lattice, the arm itself at the edge."""
@@ -386,14 +486,7 @@ class OptimisticFeasible(GridLearner):
         return value
 
     def _choose(self) -> IntArray:
-        s = self.statistics
         arm = self._pessimistic() if self.config.pessimistic else self._optimistic()
-        if s.window or self.config.discount < 1.0:
-            forgotten = s.plays <= 0.0
-            rows = np.flatnonzero(forgotten.any(axis=1))
-            if len(rows) and not self.config.pessimistic:
-                arm[rows] = forgotten[rows].argmax(axis=1)
-                self.reason[rows] = Reason.INIT
         every = self.config.reprobe_every
         if every:
             phase = self._decisions % every

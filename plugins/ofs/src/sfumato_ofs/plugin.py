@@ -63,6 +63,21 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         "UnconstrainedConfig",
         "Baseline: upper confidence bound on reward, constraints ignored",
     )
+    yield _solver(
+        "ofs/observed-scores",
+        "ObservedScoresSolver",
+        "ObservedScoresConfig",
+        "Every applicant's score is logged: rates known at all thresholds (ours)",
+        source="",
+    )
+    yield _solver(
+        "ofs/epsilon-greedy",
+        "EpsilonGreedySolver",
+        "EpsilonGreedyConfig",
+        "Baseline: best feasible mean, sometimes a random arm",
+    )
+    yield _solver("ofs/random", "RandomSolver", "RandomConfig", "Baseline: a random arm each round")
+    yield _solver("ofs/fixed", "FixedSolver", "FixedConfig", "Hold one threshold")
     yield ComponentSpec(
         "evaluator",
         "ofs/closed-loop",

@@ -6,6 +6,7 @@ noise; the noisy, observed violation is kept beside them as a second column.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import attrs
@@ -14,7 +15,10 @@ from numpy.typing import NDArray
 
 from sfumato_ofs.binomial import UniformBlocks
 from sfumato_ofs.constraints import Constraints
+from sfumato_ofs.errors import OfsError
 from sfumato_ofs.loops import ClosedLoop, Counts, batch_reward
+from sfumato_ofs.observed import ObservedScores
+from sfumato_ofs.scored import Cells, CellSampler
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -126,16 +130,23 @@ class RunningSums:
 
 @attrs.define
 class Round:
-    """What one round showed: reward [B], residuals [B, I], group rates [B, G], counts."""
+    """What one round showed: reward [B], residuals [B, I], group rates [B, G], counts; cells where scores are seen."""
 
     reward: FloatArray
     residuals: FloatArray
     rates: FloatArray
     counts: Counts
+    cells: Cells | None = None
 
 
 class World:
-    """A loop being lived through by B items, each with its own stream of uniforms."""
+    """A loop being lived through by B items, each with its own stream of uniforms.
+
+    Arguments:
+        infeasible: which arms are infeasible at their own steady state, bool [M]; counted when played.
+        scores_seen: draw every applicant and show counts by grid cell.
+        base_means: the loop's base means [G] in round t, for drift.
+    """
 
     def __init__(
         self,
@@ -144,7 +155,11 @@ class World:
         horizon: int,
         generators: list[np.random.Generator],
         infeasible: NDArray[np.bool_],
+        *,
+        scores_seen: bool = False,
+        base_means: Callable[[int], FloatArray] | None = None,
     ) -> None:
+        self._base_means = base_means
         self.loop = loop
         self.constraints = constraints
         self.horizon = horizon
@@ -152,21 +167,39 @@ class World:
         self.t = 0
         self.sums = RunningSums(len(generators), horizon, constraints, infeasible)
         self._uniforms = UniformBlocks(generators, loop.n_uniforms)
+        self._sampler = CellSampler(loop, generators) if scores_seen else None
 
     def step(self, arm: IntArray) -> Round:
         """Live one round under the arms [B] and return what it showed."""
         loop = self.loop
         accept, good = loop.expectations(self.state, arm)
         shares = loop.shares(self.state)
-        counts = loop.draw_given(accept, good, shares, self._uniforms.next())
+        cells = None
+        if self._sampler is None:
+            counts = loop.draw_given(accept, good, shares, self._uniforms.next())
+        else:
+            cells = self._sampler.draw(self.state, arm)
+            counts = Counts(*(part.sum(axis=2) for part in (cells.applicants, cells.labelled, cells.good)))
         rates = counts.rates()
         overall = counts.accepted.sum(axis=1) / loop.n
         residuals = self.constraints.residuals(rates, overall)
         expected = (shares * ((1.0 + loop.loss) * good - loop.loss * accept)).sum(axis=1)
         self.sums.add(self.t, arm, expected, accept, shares, residuals, loop.clip)
-        self.state = loop.advance(self.state, rates)
+        base = None if self._base_means is None else self._base_means(self.t)
+        self.state = loop.advance(self.state, rates, base)
         self.t += 1
-        return Round(batch_reward(counts, loop.loss), residuals, rates, counts)
+        return Round(batch_reward(counts, loop.loss), residuals, rates, counts, cells)
+
+
+def play_observed(world: World, learner: ObservedScores) -> RunningSums:
+    """Let the observed-scores learner act for the world's whole horizon and return the running sums."""
+    for _ in range(world.horizon):
+        arm = learner.select()
+        seen = world.step(arm)
+        if seen.cells is None:
+            raise OfsError("play_observed needs a World made with scores_seen=True")
+        learner.update(arm, seen.cells)
+    return world.sums
 
 
 def play(world: World, learner: Learner) -> RunningSums:

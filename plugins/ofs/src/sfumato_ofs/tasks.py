@@ -1,7 +1,8 @@
 """The three closed loops as tasks. A batch of seeds is one instance; item k lives on its own stream.
 
 What a policy sees of a round: the batch's reward, the constraint residuals and the groups' acceptance rates
-under the threshold in use; nothing of other thresholds. Actions are arm indices, int array [B].
+under the threshold in use; nothing of other thresholds, unless `scores = observed`. Actions are arm indices,
+int array [B]. With `label_delay` the reward of a round arrives later, `rewarded` saying whose arm it was.
 
 Promise: the world of item k depends on the seed and k alone, not on which other items share its batch.
 """
@@ -9,17 +10,18 @@ Promise: the world of item k depends on the seed and k alone, not on which other
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
+
 from sfumato.errors import DataMissing
 from sfumato.protocols import Context, Episode, Task
 from sfumato.records import Start, Step
-
 from sfumato_ofs import data
 from sfumato_ofs.config import CompasConfig, GermanConfig, LoopConfig, SyntheticConfig
 from sfumato_ofs.constraints import Constraints
@@ -27,22 +29,29 @@ from sfumato_ofs.errors import OfsError
 from sfumato_ofs.loops import BetaLoop, ClosedLoop, PoolLoop, product_arms, shared_arms, threshold_grid
 from sfumato_ofs.oracle import Sweep, sweep
 from sfumato_ofs.score_model import out_of_fold_scores
+from sfumato_ofs.scored import Cells
 from sfumato_ofs.simulate import World
 
 FETCH = "sfumato ofs fetch"
-Observation = Mapping[str, NDArray[np.float64]]
+BASE_MEANS = (0.60, 0.45)
+Observation = Mapping[str, NDArray[Any]]
 Actions = NDArray[np.int64]
 
 
 @attrs.frozen(eq=False)
 class LoopInstance:
-    """A batch of items in one loop: `items` are their indices; the sweep is the oracle's."""
+    """A batch of items in one loop: `items` are their indices; `oracle` is the sweep of all arms.
+
+    Under drift `oracle` holds before round `drift_at` and `later` at the end.
+    """
 
     items: tuple[int, ...]
     loop: ClosedLoop
     constraints: Constraints
     rounds: int
     oracle: Sweep
+    later: Sweep | None = None
+    drift_at: int = 0
 
 
 class FairTask(Task[LoopInstance, Observation, Actions]):
@@ -50,7 +59,7 @@ class FairTask(Task[LoopInstance, Observation, Actions]):
 
     batched: ClassVar[bool] = True
     offers: ClassVar[frozenset[str]] = frozenset(
-        {"arms", "lattice", "constraints", "applicants", "rounds", "loss", "items"}
+        {"arms", "lattice", "constraints", "applicants", "rounds", "loss", "items", "label_delay", "scores"}
     )
 
     def __init__(self, config: LoopConfig) -> None:
@@ -97,28 +106,49 @@ class FairTask(Task[LoopInstance, Observation, Actions]):
 class FairEpisode(Episode[Observation, Actions]):
     """B items living through the loop for T rounds; all end together."""
 
-    def __init__(self, task: FairTask, instance: LoopInstance, generators: list[np.random.Generator]) -> None:
+    def __init__(
+        self,
+        task: FairTask,
+        instance: LoopInstance,
+        generators: list[np.random.Generator],
+        base_means: Callable[[int], NDArray[np.float64]] | None = None,
+    ) -> None:
         self._task = task
         self._instance = instance
+        final = instance.later or instance.oracle
         self._world = World(
-            instance.loop, instance.constraints, instance.rounds, generators, ~instance.oracle.is_feasible
+            instance.loop,
+            instance.constraints,
+            instance.rounds,
+            generators,
+            ~final.is_feasible,
+            scores_seen=task.config.scores == "observed",
+            base_means=base_means,
         )
+        self._delay = task.config.label_delay
+        self._waiting: deque[tuple[Actions, NDArray[np.float64], Cells | None]] = deque()
 
     def reset(self) -> Start[Observation]:
         n_items = len(self._instance.items)
-        constraints = self._instance.constraints
-        unseen = {
+        constraints, loop = self._instance.constraints, self._instance.loop
+        unseen: dict[str, NDArray[Any]] = {
             "residuals": np.full((n_items, constraints.size), np.nan),
             "rates": np.full((n_items, constraints.n_groups), np.nan),
+            "rewarded": np.full(n_items, -1),
         }
+        if self._task.config.scores == "observed":
+            none = np.zeros((n_items, loop.n_groups, len(loop.grid) + 1), dtype=np.int64)
+            unseen.update(applicants=none, labelled=none, good=none)
         public = {
             "arms": self._task.arms,
             "lattice": self._task.lattice,
             "constraints": constraints,
-            "applicants": self._instance.loop.n,
+            "applicants": loop.n,
             "rounds": self._instance.rounds,
-            "loss": self._instance.loop.loss,
+            "loss": loop.loss,
             "items": self._instance.items,
+            "label_delay": self._delay,
+            "scores": self._task.config.scores,
         }
         return Start(unseen, public)
 
@@ -127,18 +157,26 @@ class FairEpisode(Episode[Observation, Actions]):
         n_arms = self._instance.loop.n_arms
         if arm.shape != (len(self._instance.items),) or arm.dtype.kind not in "iu":
             raise OfsError(
-                f"action must be an integer array of shape ({len(self._instance.items)},), one arm an item; got dtype "
-                f"{arm.dtype} and shape {arm.shape}"
+                f"action must be an integer array of shape ({len(self._instance.items)},), one arm an item; got "
+                f"dtype {arm.dtype} and shape {arm.shape}"
             )
-        if ((arm < 0) | (arm >= n_arms)).any():
-            raise OfsError(
-                f"action must hold arm indices 0..{n_arms - 1}, got {int(arm[(arm < 0) | (arm >= n_arms)][0])}"
-            )
+        outside = (arm < 0) | (arm >= n_arms)
+        if outside.any():
+            raise OfsError(f"action must hold arm indices 0..{n_arms - 1}, got {int(arm[outside][0])}")
         seen = self._world.step(arm)
         done = np.full(len(arm), self._world.t >= self._instance.rounds)
-        return Step(
-            {"residuals": seen.residuals, "rates": seen.rates}, seen.reward, done, np.zeros_like(done)
-        )
+        # Outcomes, and the reward they decide, arrive `label_delay` rounds after the decision.
+        self._waiting.append((arm.copy(), seen.reward, seen.cells))
+        rewarded, reward, labels = np.full(len(arm), -1), np.zeros(len(arm)), None
+        if len(self._waiting) > self._delay:
+            rewarded, reward, labels = self._waiting.popleft()
+        observation = {"residuals": seen.residuals, "rates": seen.rates, "rewarded": rewarded}
+        if seen.cells is not None:
+            nothing = np.zeros_like(seen.cells.applicants)
+            observation["applicants"] = seen.cells.applicants
+            observation["labelled"] = nothing if labels is None else labels.labelled
+            observation["good"] = nothing if labels is None else labels.good
+        return Step(observation, reward, done, np.zeros_like(done))
 
     def truth(self) -> Mapping[str, Any]:
         return self._world.sums.truth()
@@ -147,12 +185,42 @@ class FairEpisode(Episode[Observation, Actions]):
 class SyntheticTask(FairTask):
     """Beta scores whose means drift with acceptance; the calibrated reference loop."""
 
-    def __init__(self, config: SyntheticConfig) -> None:
-        super().__init__(config)
-        self._kappa = 0.8 if config.preset == "A" else 0.9
+    config: SyntheticConfig
+
+    def _loop(self, base_means: tuple[float, ...]) -> BetaLoop:
+        return BetaLoop(
+            self.arms,
+            n=self.config.applicants,
+            loss=self.config.loss,
+            kappa=0.8 if self.config.preset == "A" else 0.9,
+            base_means=base_means,
+        )
 
     def make_loop(self, ctx: Context) -> ClosedLoop:
-        return BetaLoop(self.arms, n=self.config.applicants, loss=self.config.loss, kappa=self._kappa)
+        return self._loop(BASE_MEANS)
+
+    def instances(self, ctx: Context) -> Iterator[LoopInstance]:
+        later = None
+        if self.config.drift != "none":
+            later = sweep(self._loop(self.config.drift_means), self.constraints)
+        for instance in super().instances(ctx):
+            yield attrs.evolve(instance, later=later, drift_at=self.config.drift_at if later else 0)
+
+    def base_means(self, t: int) -> NDArray[np.float64]:
+        """Return the groups' base means in round t, float array [G]."""
+        config = self.config
+        before, after = np.array(BASE_MEANS), np.array(config.drift_means)
+        if t < config.drift_at:
+            return before
+        if config.drift == "jump":
+            return after
+        share = (t - config.drift_at + 1) / (config.rounds - config.drift_at)
+        value: NDArray[np.float64] = before + share * (after - before)
+        return value
+
+    def start(self, instance: LoopInstance, ctx: Context, rng: np.random.Generator) -> FairEpisode:
+        drift = None if self.config.drift == "none" else self.base_means
+        return FairEpisode(self, instance, [ctx.stream("world", k) for k in instance.items], drift)
 
 
 class GermanTask(FairTask):
