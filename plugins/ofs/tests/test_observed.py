@@ -63,16 +63,22 @@ def test_it_violates_far_less_than_a_bandit_at_equal_reward(beta_loop: BetaLoop)
     assert abs(oracle.reward[oracle.best] - sums.tail_reward.mean() / 400) < 1e-3
 
 
-def test_thresholds_by_group_reach_more_reward(beta_loop: BetaLoop) -> None:
-    """With a threshold for each group, parity costs less: the estimate's choice earns more than the shared oracle."""
-    grid = threshold_grid(11)
+def test_with_thresholds_by_group_it_settles_where_it_is_best_now(beta_loop: BetaLoop) -> None:
+    """Known limit: estimates are those of the present population, so a stable pair is held although a better one exists.
+
+    From the incumbent 0.5 the pair (0.55, 0.40) is best for the population that it makes; the oracle's pair
+    (0.40, 0.30) would be feasible only once the population had answered to it.
+    """
+    grid = threshold_grid(21)
     loop = BetaLoop(product_arms([grid, grid]))
     constraints = Constraints()
     shared, own = sweep(beta_loop, constraints), sweep(loop, constraints)
+    assert own.arms[own.best].tolist() == [0.4, 0.3]
     assert own.reward[own.best] > shared.reward[shared.best] + 0.005
-    world = World(loop, constraints, 600, [np.random.default_rng(0)], ~own.is_feasible, scores_seen=True)
+    world = World(loop, constraints, 400, [np.random.default_rng(0)], ~own.is_feasible, scores_seen=True)
     sums = play_observed(world, ObservedScores(1, loop.arms, constraints, ObservedScoresConfig(), loss=1.0))
-    assert sums.tail_reward[0] / 120 > shared.reward[shared.best] + 0.005
+    assert sums.violation[0] < 2.0
+    assert sums.tail_reward[0] / 80 < own.reward[own.best]
 
 
 def test_an_incumbent_off_the_grid_is_refused_with_the_nearest() -> None:
