@@ -81,16 +81,19 @@ def commit() -> dict[str, Any]:
         return {}
 
 
-def provenance(device: str = "", data: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return what a reader needs to judge a figure."""
+def provenance(device: str = "", data: Mapping[str, str] | None = None, threads: int = 1) -> dict[str, Any]:
+    """Return what a reader needs to judge a figure: software, machine, data."""
+    return {**_here(), "device": device, "threads": threads, "data": dict(data or {})}
+
+
+@lru_cache(maxsize=1)
+def _here() -> dict[str, Any]:
+    """Return what stays the same while this process lives."""
     return {
         "versions": versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "device": device,
-        "threads": os.environ.get("OMP_NUM_THREADS", ""),
         **commit(),
-        "data": dict(data or {}),
     }

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
-from typing import Literal
+from collections.abc import Collection, Iterator, Sequence
+from typing import Literal, overload
 
 import attrs
 
 from sfumato.executors import Executor, Listener
+from sfumato.index import Index
 from sfumato.records import RunRecord, Status
 from sfumato.store import Store
-from sfumato.supervisor import Job
+from sfumato.supervisor import MAX_INTERRUPTIONS, Job
 
 SETTLED = (Status.OK, Status.UNSUPPORTED)
-MAX_INTERRUPTIONS = 3
 
 Verdict = Literal["new", "again", "kept", "failed before", "stale"]
 
 
 @attrs.frozen
 class Planned:
-    """A job and what is to be done with it. `record` is the one that stands now."""
+    """A job and what is to be done with it. `status` is that of the record that stands now."""
 
     job: Job
     verdict: Verdict
-    record: RunRecord | None = None
+    status: str | None = None
 
     @property
     def to_run(self) -> bool:
@@ -37,36 +37,68 @@ def plan(store: Store, jobs: Sequence[Job], retry: Collection[str] = (), reuse_s
 
     A finished run is kept while the code of its components is what it was, else it is `stale` and done again unless
     `reuse_stale`. A failure is never taken for a result; it is tried again when `retry` names its status. An
-    interrupted run is tried again, at most MAX_INTERRUPTIONS times by itself.
+    interrupted run is tried again, at most MAX_INTERRUPTIONS times by itself. A claim whose owner is gone becomes an
+    interrupted run first.
     """
+    with Index(store) as index:
+        there = {s.run_id: s for s in index.summaries()}
+    lost = [j.run_id for j in jobs if j.run_id in there and there[j.run_id].status == Status.INTERRUPTED]
+    if any(store.recover(run_id) for run_id in lost):
+        with Index(store) as index:
+            there = {s.run_id: s for s in index.summaries()}
     planned = []
     seen: set[str] = set()
     for job in jobs:
         if job.run_id in seen:
             continue
         seen.add(job.run_id)
-        record = store.record(job.run_id)
-        if record is None:
+        found = there.get(job.run_id)
+        if found is None or found.status in ("waiting", "running"):
             planned.append(Planned(job, "new"))
             continue
-        verdict: Verdict
-        if record.status in SETTLED:
-            verdict = "kept" if reuse_stale or dict(record.code) == dict(job.code) else "stale"
-        elif record.status.value in retry:
+        if found.status == "damaged":
+            store.record(job.run_id)  # says what is wrong and what to do
+        verdict: Verdict = "failed before"
+        if found.status in SETTLED:
+            verdict = "kept" if reuse_stale or dict(found.code) == dict(job.code) else "stale"
+        elif found.status in retry or (
+            found.status == Status.INTERRUPTED and store.interruptions(job.run_id) <= MAX_INTERRUPTIONS
+        ):
             verdict = "again"
-        elif record.status is Status.INTERRUPTED and record.attempt <= MAX_INTERRUPTIONS:
-            verdict = "again"
-        else:
-            verdict = "failed before"
-        attempt = 1 if verdict == "stale" else record.attempt
-        planned.append(Planned(attrs.evolve(job, attempt=attempt + (verdict != "kept")), verdict, record))
+        attempt = found.attempt + (verdict in ("again", "stale"))
+        planned.append(Planned(attrs.evolve(job, attempt=attempt), verdict, found.status))
     return planned
+
+
+class Records(Sequence[RunRecord]):
+    """The records of a sweep, read when they are looked at: a sweep of any length fits into memory."""
+
+    def __init__(self, store: Store, ids: Sequence[str]) -> None:
+        self._store = store
+        self._ids = ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @overload
+    def __getitem__(self, index: int) -> RunRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> Records: ...
+    def __getitem__(self, index: int | slice) -> RunRecord | Records:
+        if isinstance(index, slice):
+            return Records(self._store, self._ids[index])
+        record = self._store.record(self._ids[index])
+        if record is None:
+            raise IndexError(f"the record of run {self._ids[index]} was taken away")
+        return record
+
+    def __iter__(self) -> Iterator[RunRecord]:
+        return (self[k] for k in range(len(self)))
 
 
 def sweep(
     store: Store, planned: Sequence[Planned], executor: Executor, listener: Listener, stop: threading.Event
-) -> list[RunRecord]:
+) -> Records:
     """Run what is to be run; return the records that stand at the end, in the order of the plan."""
     executor.run(store, [p.job for p in planned if p.to_run], listener, stop)
-    records = [store.record(p.job.run_id) for p in planned]
-    return [r for r in records if r is not None]
+    return Records(store, [i for p in planned if (store.folder(i := p.job.run_id) / "record.json").exists()])

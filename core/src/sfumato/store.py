@@ -1,30 +1,41 @@
 """Run directories: the truth about what was run. Nothing is half written, nothing is lost.
 
-    STORE/runs/<run id>/  spec.json  claim.json  rows.jsonl  trace.zip  stderr.txt  outcome.json  record.json
+    STORE/runs/<run id>/  spec.json  claim.json  rows.jsonl  trace.zip  stderr.txt  record.json  record.attempt<n>.json
     STORE/artifacts/      what training produced
+    STORE/index.sqlite    a copy of the records for quick questions; may be deleted at any time
 
 A run is claimed by exclusive creation of `claim.json`; its record is put in place by an atomic rename after fsync.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
-import socket
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from sfumato import config
+from sfumato.claims import LEASE_SECONDS, Owner, expired
 from sfumato.errors import StoreError, UnknownName, did_you_mean
-from sfumato.records import SCHEMA_VERSION, RunRecord, RunSpec
+from sfumato.records import SCHEMA_VERSION, RunRecord, RunSpec, Status
+
+__all__ = ["DEFAULT", "Claim", "Owner", "Store", "canonical", "read_record", "run_id_of", "write_atomic"]
 
 DEFAULT = "sfumato-results"
+STOPPED = "stopped before it ended"
+"""Error of a run that the user stopped: such an interruption does not count against it."""
+STORE_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
+"""Errors that are the disk's fault, not the run's."""
 
 
 def run_id_of(spec: RunSpec) -> str:
@@ -41,60 +52,35 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=True)
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Put text in place so that a reader sees the old file or the whole new one, also after a power cut."""
+def write_atomic(path: Path, text: str, durable: bool = True) -> None:
+    """Put text in place so that a reader sees the old file or the whole new one; `durable`: also after a power cut."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    if durable:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 @attrs.frozen
-class Owner:
-    """Who holds a claim: process, its start time and the machine's boot, so that a reused pid is not mistaken for it."""
+class Claim:
+    """What stands in `claim.json`: whose it is, and what the record of a lost attempt needs."""
 
-    host: str
-    pid: int
-    start_time: int
-    boot_id: str
-
-    @classmethod
-    def me(cls) -> Owner:
-        """Return this process."""
-        return cls(socket.gethostname(), os.getpid(), _start_time(os.getpid()) or 0, _boot_id())
-
-    def alive(self) -> bool | None:
-        """Return whether the owner still runs; None when it is on another host, where only a lease can tell."""
-        if self.host != socket.gethostname():
-            return None
-        return self.boot_id == _boot_id() and _start_time(self.pid) == self.start_time
-
-
-def _start_time(pid: int) -> int | None:
-    """Return a process's start time in clock ticks since boot, or None when it is gone or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
+    owner: Owner
+    attempt: int = 1
+    label: str = ""
+    code: Mapping[str, str] = attrs.field(factory=dict)
 
 
 class Store:
@@ -108,56 +94,108 @@ class Store:
         """Create the folder; raises StoreError when it cannot be written."""
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.runs):
-                pass
+            with tempfile.TemporaryFile(dir=self.runs) as probe:
+                probe.write(b"\0" * 4096)  # a full disk lets empty files be made
         except OSError as error:
             raise StoreError(
-                f"the store {self.root} cannot be written: {error.strerror}. Give another folder with --store DIR."
+                f"the store {self.root} cannot be written: {error.strerror}. Make room, or give another folder with "
+                "--store DIR. What is in it is untouched."
             ) from error
 
     def folder(self, run_id: str) -> Path:
         """Return a run's folder."""
         return self.runs / run_id
 
-    def claim(self, run_id: str) -> Owner | None:
+    # ------------------------------------------------------------------ claims
+
+    def claim(self, run_id: str, attempt: int = 1, label: str = "", code: Mapping[str, str] | None = None) -> Owner | None:
         """Claim a run for this process; return None when it is ours now, else the owner that still runs.
 
-        A claim whose owner is gone is taken over, under a lock so that only one process does so.
+        A claim whose owner is gone is taken over, under a lock so that only one process does so; the attempt that was
+        lost gets a record with status `interrupted`.
         """
         folder = self.folder(run_id)
         path = folder / "claim.json"
-        mine = json.dumps(attrs.asdict(Owner.me()))
+        text = json.dumps(attrs.asdict(Claim(Owner.me(), attempt, label, dict(code or {}))))
         try:
-            with (folder / "claim.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                owner = self.owner(run_id)
-                if owner is not None and owner.alive() is not False:
+            while not _create(path, text):
+                if (owner := self.owner(run_id)) is not None and self._holds(owner, path):
                     return owner
-                write_atomic(path, mine)
+                self.recover(run_id)
         except OSError as error:
-            raise StoreError(f"run {run_id}: cannot be claimed in {folder}: {error.strerror}.") from error
+            raise StoreError(
+                f"run {run_id}: cannot be claimed in {folder}: {error.strerror}. Make room or mend the folder, then run "
+                "the experiment again: what is done is kept."
+            ) from error
         return None
 
     def release(self, run_id: str) -> None:
         """Give a claim back."""
-        (self.folder(run_id) / "claim.json").unlink(missing_ok=True)
+        with suppress(OSError):  # a claim left behind is one whose owner is gone
+            (self.folder(run_id) / "claim.json").unlink(missing_ok=True)
+
+    def renew(self, run_id: str, attempt: int, label: str = "", code: Mapping[str, str] | None = None) -> None:
+        """Write a claim of ours anew, for another attempt."""
+        claim = Claim(Owner.me(), attempt, label, dict(code or {}))
+        try:
+            write_atomic(self.folder(run_id) / "claim.json", json.dumps(attrs.asdict(claim)), durable=False)
+        except OSError as error:
+            raise StoreError(f"run {run_id}: its claim cannot be written: {error.strerror}. Nothing was lost.") from error
+
+    def recover(self, run_id: str) -> bool:
+        """Take away a claim whose owner is gone; return whether there was one.
+
+        Where that attempt left no record, one with status `interrupted` is put in place, so that attempts are counted.
+        """
+        path = self.folder(run_id) / "claim.json"
+        with (self.root / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                return False
+            claim = self.read_claim(run_id)
+            if claim is not None and self._holds(claim.owner, path):
+                return False
+            if claim is not None and (spec := self.spec(run_id)) is not None:
+                record = self.record(run_id)
+                if record is not None and record.attempt < claim.attempt:
+                    self.set_aside(record)
+                if record is None or record.attempt < claim.attempt:
+                    self.put_record(_lost(run_id, spec, claim, path))
+            path.unlink(missing_ok=True)
+        return True
+
+    def _holds(self, owner: Owner, path: Path) -> bool:
+        alive = owner.alive()
+        return not expired(path) if alive is None else alive
+
+    def read_claim(self, run_id: str) -> Claim | None:
+        """Return the claim on a run, None when there is none or the file is none of ours."""
+        try:
+            data = json.loads((self.folder(run_id) / "claim.json").read_text(encoding="utf-8"))
+            owner = Owner.of(data["owner"])
+            return None if owner is None else Claim(owner, int(data["attempt"]), str(data["label"]), dict(data["code"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
 
     def owner(self, run_id: str) -> Owner | None:
         """Return who holds the claim on a run, None when nobody does."""
-        try:
-            return Owner(**json.loads((self.folder(run_id) / "claim.json").read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
+        claim = self.read_claim(run_id)
+        return None if claim is None else claim.owner
 
     def status(self, run_id: str) -> str:
-        """Return a run's status: that of its record, `running`, or `interrupted` when its owner is gone."""
+        """Return a run's status: that of its record, `running`, `interrupted` when its owner is gone, or `waiting`."""
         record = self.record(run_id)
-        if record is not None:
-            return record.status.value
-        owner = self.owner(run_id)
-        if owner is None:
+        return record.status.value if record is not None else self.status_without_record(run_id)
+
+    def status_without_record(self, run_id: str) -> str:
+        """Return the status of a run that has no record."""
+        path = self.folder(run_id) / "claim.json"
+        if not path.exists():
             return "waiting"
-        return "interrupted" if owner.alive() is False else "running"
+        owner = self.owner(run_id)
+        return "running" if owner is not None and self._holds(owner, path) else Status.INTERRUPTED.value
+
+    # ------------------------------------------------------------------ what a run is and became
 
     def write_spec(self, run_id: str, spec: RunSpec) -> Path:
         """Create the run's folder with its specification; return the folder."""
@@ -165,23 +203,25 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "spec.json").exists():
-                write_atomic(folder / "spec.json", json.dumps(config.unstructure(spec), indent=1, sort_keys=True))
+                text = json.dumps(config.unstructure(spec), indent=1, sort_keys=True)
+                write_atomic(folder / "spec.json", text, durable=False)
         except OSError as error:
             raise StoreError(f"run {run_id}: cannot write {folder}: {error.strerror}. Nothing was lost.") from error
         return folder
 
+    def spec(self, run_id: str) -> RunSpec | None:
+        """Return a run's specification, None when the file is missing or not whole."""
+        try:
+            data = json.loads((self.folder(run_id) / "spec.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return config.structure(data, RunSpec, where=str(self.folder(run_id) / "spec.json"))
+
     def record(self, run_id: str) -> RunRecord | None:
         """Return a run's record, None when it has not ended; raises StoreError for a damaged one."""
         path = self.folder(run_id) / "record.json"
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise StoreError(
-                f"{path} is damaged: {error}. The rows are in rows.jsonl beside it; move the folder away and run again."
-            ) from error
-        return read_record(data, path)
+        data = load_json(path)
+        return None if data is None else read_record(data, path)
 
     def put_record(self, record: RunRecord) -> None:
         """Put a record in place, atomically."""
@@ -197,16 +237,42 @@ class Store:
     def set_aside(self, record: RunRecord) -> None:
         """Keep an earlier attempt's record under another name, so that a new attempt can take its place."""
         folder = self.folder(record.run_id)
-        (folder / "record.json").rename(folder / f"record.attempt{record.attempt}.json")
+        try:
+            with suppress(FileNotFoundError):
+                (folder / "stderr.txt").replace(folder / f"stderr.attempt{record.attempt}.txt")
+            (folder / "record.json").replace(folder / f"record.attempt{record.attempt}.json")
+        except OSError as error:
+            raise StoreError(f"run {record.run_id}: cannot write {folder}: {error.strerror}. Nothing was lost.") from error
+
+    def earlier(self, run_id: str) -> list[RunRecord]:
+        """Return the records of earlier attempts, first to last."""
+        found = []
+        for path in self.folder(run_id).glob("record.attempt*.json"):
+            if re.fullmatch(r"record\.attempt\d+\.json", path.name) and (data := load_json(path)) is not None:
+                found.append(read_record(data, path))
+        return sorted(found, key=lambda r: r.attempt)
+
+    def interruptions(self, run_id: str) -> int:
+        """Return how many attempts in a row, the last one included, were cut off by something else than the user."""
+        record = self.record(run_id)
+        count = 0
+        for each in reversed([*self.earlier(run_id), *([record] if record else [])]):
+            if each.status is not Status.INTERRUPTED:
+                break
+            count += each.error != STOPPED
+        return count
 
     def ids(self) -> list[str]:
-        """Return the ids of all runs that have a folder."""
-        if not self.runs.is_dir():
+        """Return the ids of all runs that have a folder; foreign files and folders are passed over."""
+        try:
+            return sorted(e.name for e in os.scandir(self.runs) if e.is_dir() and (Path(e.path) / "spec.json").exists())
+        except FileNotFoundError:
             return []
-        return sorted(e.name for e in os.scandir(self.runs) if e.is_dir() and (Path(e.path) / "spec.json").exists())
 
     def find(self, prefix: str) -> str:
         """Return the one run id that begins with `prefix`; raises UnknownName."""
+        if re.fullmatch(r"[0-9a-f]{16}", prefix) and (self.folder(prefix) / "spec.json").exists():
+            return prefix
         ids = self.ids()
         hits = [i for i in ids if i.startswith(prefix)]
         if len(hits) == 1:
@@ -219,23 +285,79 @@ class Store:
 
     def rows(self, run_id: str) -> Iterator[dict[str, Any]]:
         """Yield a run's rows, one an episode; a half-written last line is passed over."""
-        path = self.folder(run_id) / "rows.jsonl"
-        if not path.exists():
-            return
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    return
+        yield from read_rows(self.folder(run_id) / "rows.jsonl")
 
 
-def read_record(data: Mapping[str, Any], path: Path) -> RunRecord:
-    """Return a record from its plain data; raises StoreError for another schema or a foreign file."""
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file, up to a half-written last line."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                return
+
+
+def load_json(path: Path) -> Any:
+    """Return a file's content, None when there is no such file; raises StoreError when it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{path} is damaged: {error}. The rows are in rows.jsonl beside it; move the folder away and run again."
+        ) from error
+
+
+def check_schema(data: Any, path: Path | str) -> None:
+    """Raise StoreError for another schema or a foreign file."""
     schema = data.get("schema") if isinstance(data, Mapping) else None
     if schema != SCHEMA_VERSION:
+        newer = isinstance(schema, int) and schema > SCHEMA_VERSION
         raise StoreError(
             f"{path} has schema {schema!r}, this sfumato reads {SCHEMA_VERSION}. "
-            + ("Upgrade sfumato." if isinstance(schema, int) and schema > SCHEMA_VERSION else "It is no record of ours.")
+            + ("Upgrade sfumato." if newer else "It is no record of ours; move it away.")
         )
+
+
+def read_record(data: Any, path: Path) -> RunRecord:
+    """Return a record from its plain data; raises StoreError for another schema or a foreign file."""
+    check_schema(data, path)
     return config.structure(data, RunRecord, where=str(path))
+
+
+def _create(path: Path, text: str) -> bool:
+    """Create a file with its whole content, or return False when it is there already (also over NFS: a link decides)."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.link(name, path)
+    except FileExistsError:
+        return False
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return True
+
+
+def _lost(run_id: str, spec: RunSpec, claim: Claim, path: Path) -> RunRecord:
+    owner = claim.owner
+    try:
+        last = path.stat().st_mtime
+    except OSError:
+        last = 0.0
+    how = "is gone" if owner.alive() is False else f"gave no sign of life for {LEASE_SECONDS:g} s"
+    return RunRecord(
+        run_id=run_id,
+        spec=spec,
+        status=Status.INTERRUPTED,
+        error=f"its owner, process {owner.pid} on {owner.host}, {how} and left no record",
+        advice=Status.INTERRUPTED.advice,
+        ended=datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds"),
+        code=claim.code,
+        attempt=claim.attempt,
+        label=claim.label,
+    )

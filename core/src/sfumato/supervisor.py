@@ -1,29 +1,40 @@
-"""Starts a run in a child process of its own, watches it from outside, and writes down how it ended."""
+"""Claims a run, has it made in the isolation asked for, and writes down how it ended."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import selectors
-import signal
-import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol, get_args
 
 import attrs
 
-from sfumato import stats
+from sfumato import claims, config, provenance, turnstile
+from sfumato.child import Child, Progress, Verdict
+from sfumato.errors import StoreError, UsageError
 from sfumato.provenance import now
-from sfumato.records import RunRecord, RunSpec, Status
-from sfumato.store import Store
+from sfumato.records import Figure, RunRecord, RunSpec, Status
+from sfumato.store import STOPPED, Store
 
-GRACE_SECONDS = 3.0
-POLL_SECONDS = 0.1
+MAX_INTERRUPTIONS = 3
+"""An interrupted run is tried again so many times by itself."""
+WAIT_SECONDS = 0.2
+RUNS_OF_A_WARM_WORKER = 500
+"""Then it is replaced, so that what components leak does not add up without end."""
+
+Isolation = Literal["run", "group", "none"]
+
+
+class Listener(Protocol):
+    """Who is told how the sweep goes."""
+
+    def started(self, job: Job) -> None: ...
+    def progress(self, job: Job, fraction: float, message: str) -> None: ...
+    def finished(self, job: Job, record: RunRecord) -> None: ...
 
 
 @attrs.frozen
@@ -38,13 +49,22 @@ class Job:
     attempt: int = 1
     exclusive: bool = False  # its time is its result: never beside another run
     short: bool = False  # may share a warm worker
+    resources: Mapping[str, float] = attrs.field(factory=dict)  # as its components declare: cpus, gpus, memory_mb
 
 
 def environment(spec: RunSpec) -> dict[str, str]:
-    """Return the child's environment: thread counts and allocators must be set before anything is imported."""
+    """Return a worker's environment: thread counts, allocators and caches must be set before anything is imported."""
     threads = str(spec.threads)
     names = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM")
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sfumato"
+    folders = {
+        "NUMBA_CACHE_DIR": "numba",
+        "JAX_COMPILATION_CACHE_DIR": "jax",
+        "TORCHINDUCTOR_CACHE_DIR": "inductor",
+        "TRITON_CACHE_DIR": "triton",
+    }
     return {
+        **{name: str(caches / folder) for name, folder in folders.items()},  # the user's own choice wins
         **os.environ,
         **{f"{n}_NUM_THREADS": threads for n in names},
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
@@ -53,108 +73,152 @@ def environment(spec: RunSpec) -> dict[str, str]:
     }
 
 
+class Lane:
+    """Makes runs one at a time. `run`: a process each; `group`: a warm process for many; `none`: in this process.
+
+    Without a choice, runs whose task and solver are declared short share a warm process and all others have their own.
+    """
+
+    def __init__(self, isolation: Isolation | None = None) -> None:
+        if isolation not in (None, *get_args(Isolation)):
+            raise UsageError(f"isolation wants run, group or none; got {isolation!r}.")
+        self._isolation = isolation
+        self._warm: Child | None = None
+        self._warm_environment: dict[str, str] = {}
+
+    def make(self, store: Store, job: Job, on_progress: Progress, stop: threading.Event) -> RunRecord:
+        """Make one run, claimed already, and return its record, which is in place by then."""
+        folder = store.folder(job.run_id)
+        try:
+            for leftover in ("outcome.json", "rows.jsonl", "trace.zip", "stderr.txt"):
+                (folder / leftover).unlink(missing_ok=True)
+            (folder / "job.json").write_text(
+                json.dumps({"data_dir": job.data_dir, "artifacts": str((store.root / "artifacts").resolve())})
+            )
+        except OSError as error:
+            raise StoreError(f"run {job.run_id}: cannot write {folder}: {error.strerror}. Nothing was lost.") from error
+        started = now()
+        isolation = self._isolation or ("group" if job.short and not job.exclusive else "run")
+        if isolation == "none":
+            outcome, memory = self._here(folder, job, on_progress, stop)
+        else:
+            outcome, memory = self._in_a_process(folder, job, isolation, on_progress, stop)
+        record = _record(job, outcome, started, {**memory, "isolation": isolation})
+        store.put_record(record)
+        for spent in ("outcome.json", "job.json"):
+            (folder / spent).unlink(missing_ok=True)
+        errors = folder / "stderr.txt"
+        if errors.exists() and errors.stat().st_size == 0:
+            errors.unlink()
+        return record
+
+    def _in_a_process(
+        self, folder: Path, job: Job, isolation: str, on_progress: Progress, stop: threading.Event
+    ) -> tuple[dict[str, Any] | Verdict, dict[str, Any]]:
+        limits = job.spec.limits
+        wanted = environment(job.spec)
+        warm = isolation == "group"
+        if self._warm is not None and (not warm or self._warm_environment != wanted or self._warm.exited()):
+            self.close()
+        # A control group bounds a process for life; a warm process serves runs of other limits, and is watched by
+        # looking at its size alone.
+        child = self._warm or Child(wanted, None if warm else limits.memory_mb)
+        ended = False
+        try:
+            last = not warm or child.runs + 1 >= RUNS_OF_A_WARM_WORKER
+            outcome = child.make(folder, limits, on_progress, stop, last)
+            ended = last or isinstance(outcome, tuple)
+        except BaseException:
+            child.end(0.0)
+            self._warm = None
+            raise
+        memory: dict[str, Any] = {"peak_mb": round(child.peak_mb, 1)}
+        if limits.memory_mb is not None:
+            memory["memory_limit"] = {"mb": limits.memory_mb, "watched_by": child.memory_watch}
+        if ended:
+            child.leave()
+        self._warm, self._warm_environment = (None if ended else child), wanted
+        return outcome, memory
+
+    def _here(
+        self, folder: Path, job: Job, on_progress: Progress, stop: threading.Event
+    ) -> tuple[dict[str, Any] | Verdict, dict[str, Any]]:
+        from sfumato.worker import execute
+
+        def tell(message: Mapping[str, Any]) -> None:
+            if "progress" in message:
+                on_progress(message["progress"], message["message"])
+            if stop.is_set():
+                raise KeyboardInterrupt
+
+        work = json.loads((folder / "job.json").read_text())
+        with claims.heartbeat(folder / "claim.json"), contextlib.redirect_stdout(sys.stderr):
+            outcome = execute(folder, job.spec, work, tell)
+        if outcome["status"] == Status.INTERRUPTED:
+            outcome["error"] = STOPPED
+        return outcome, {"peak_mb": round(outcome.get("peak_mb", 0.0), 1)}
+
+    def close(self) -> None:
+        """Let the warm process go."""
+        if self._warm is not None:
+            self._warm.leave()
+            self._warm = None
+
+
+def settle(store: Store, job: Job, listener: Listener, stop: threading.Event, lane: Lane) -> RunRecord | None:
+    """See to it that a run has its record: claim and make it, or wait for the process that holds the claim.
+
+    Returns None when `stop` was set before it began.
+    """
+    if stop.is_set():
+        return None
+    store.write_spec(job.run_id, job.spec)
+    while store.claim(job.run_id, job.attempt, job.label, job.code) is not None:
+        if stop.wait(WAIT_SECONDS):
+            return None
+    try:
+        record = store.record(job.run_id)
+        if record is not None and _unfinished(store, job, record):
+            if record.attempt >= job.attempt:  # it was cut off while we waited for it
+                job = attrs.evolve(job, attempt=record.attempt + 1)
+                store.renew(job.run_id, job.attempt, job.label, job.code)
+            store.set_aside(record)
+            record = None
+        if record is None:
+            with turnstile.place(job.exclusive, stop) as placed:
+                if not placed:
+                    return None
+                listener.started(job)
+                record = lane.make(store, job, lambda f, m: listener.progress(job, f, m), stop)
+        listener.finished(job, record)
+        return record
+    finally:
+        store.release(job.run_id)
+
+
+def _unfinished(store: Store, job: Job, record: RunRecord) -> bool:
+    if record.attempt < job.attempt:
+        return True
+    return record.status is Status.INTERRUPTED and store.interruptions(job.run_id) <= MAX_INTERRUPTIONS
+
+
 def run(
     store: Store,
     job: Job,
-    on_progress: Callable[[float, str], None] = lambda fraction, message: None,
+    on_progress: Progress = lambda fraction, message: None,
     stop: threading.Event | None = None,
 ) -> RunRecord:
-    """Make one run and return its record, which is in place by then.
-
-    `stop` asks for an early end: the run becomes `interrupted`.
-    """
-    folder = store.write_spec(job.run_id, job.spec)
-    for leftover in ("outcome.json", "rows.jsonl", "trace.zip"):
-        (folder / leftover).unlink(missing_ok=True)
-    (folder / "job.json").write_text(
-        json.dumps({"data_dir": job.data_dir, "artifacts": str((store.root / "artifacts").resolve())})
-    )
-    started, began = now(), time.monotonic()
-    with (folder / "stderr.txt").open("wb") as errors:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "sfumato.worker", str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=environment(job.spec),
-            start_new_session=True,
-        )
-        try:
-            verdict = _watch(child, job.spec, on_progress, stop or threading.Event(), began)
-        finally:
-            _end_group(child, 0.0)
-            if child.stdout:
-                child.stdout.close()
-    record = _record(store, job, verdict, child.returncode, started)
-    store.put_record(record)
-    return record
+    """Make one run in a process of its own, without claiming it, and return its record, which is in place by then."""
+    store.write_spec(job.run_id, job.spec)
+    return Lane("run").make(store, job, on_progress, stop or threading.Event())
 
 
-def _watch(
-    child: subprocess.Popen[bytes],
-    spec: RunSpec,
-    on_progress: Callable[[float, str], None],
-    stop: threading.Event,
-    began: float,
-) -> tuple[Status, str] | None:
-    """Follow the child to its end; return why it was stopped, None when it ended by itself."""
-    assert child.stdout is not None
-    selector = selectors.DefaultSelector()
-    selector.register(child.stdout, selectors.EVENT_READ)
-    os.set_blocking(child.stdout.fileno(), False)
-    limit = spec.limits.seconds
-    rest = b""
-    open_channel = True
-    with selector:
-        while child.poll() is None:
-            if open_channel and selector.select(POLL_SECONDS):
-                data = child.stdout.read()
-                if not data:
-                    selector.unregister(child.stdout)
-                    open_channel = False
-                    continue
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    _tell(line, on_progress)
-            elif not open_channel:
-                time.sleep(POLL_SECONDS / 5)
-            if stop.is_set():
-                _end_group(child, GRACE_SECONDS)
-                return Status.INTERRUPTED, "stopped before it ended"
-            if limit is not None and time.monotonic() - began > limit:
-                _end_group(child, GRACE_SECONDS)
-                return Status.TIMEOUT, f"passed its time limit of {limit:g} s"
-    return None
-
-
-def _tell(line: bytes, on_progress: Callable[[float, str], None]) -> None:
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        message = json.loads(line)
-        on_progress(float(message["progress"]), str(message["message"]))
-
-
-def _end_group(child: subprocess.Popen[bytes], grace: float) -> None:
-    """End the child's whole process group: TERM, wait, KILL; grandchildren too."""
-    with contextlib.suppress(ProcessLookupError):
-        if grace and child.poll() is None:
-            os.killpg(child.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(grace)
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-
-
-def _record(store: Store, job: Job, verdict: tuple[Status, str] | None, code: int, started: str) -> RunRecord:
-    folder = store.folder(job.run_id)
-    outcome = _read_outcome(folder)
-    if verdict is not None:
-        status, error = verdict
-    elif outcome is None:
-        status, error = _death(code)
+def _record(job: Job, outcome: dict[str, Any] | Verdict, started: str, process: Mapping[str, Any]) -> RunRecord:
+    if isinstance(outcome, tuple):
+        (status, error), outcome = outcome, {}
     else:
         status, error = Status(outcome["status"]), outcome["error"]
-    outcome = outcome or {}
-    rows = list(store.rows(job.run_id))
+    figures = tuple(config.structure(f, Figure, where="outcome") for f in outcome.get("figures", ()))
     return RunRecord(
         run_id=job.run_id,
         spec=job.spec,
@@ -164,27 +228,15 @@ def _record(store: Store, job: Job, verdict: tuple[Status, str] | None, code: in
         started=started,
         ended=now(),
         timings=outcome.get("timings", {}),
-        figures=stats.figures(rows),
+        figures=figures,
         digest=outcome.get("digest", ""),
         trace=outcome.get("trace", "none"),
         promise=outcome.get("promise", "bits"),
         code=job.code,
-        provenance=outcome.get("provenance", {}),
+        provenance={
+            **provenance.provenance(outcome.get("device", ""), outcome.get("data", {}), job.spec.threads),
+            **process,
+        },
         attempt=job.attempt,
         label=job.label,
     )
-
-
-def _death(code: int) -> tuple[Status, str]:
-    if code < 0:
-        name = signal.Signals(-code).name
-        status = Status.KILLED if -code == signal.SIGKILL else Status.FAILED
-        return status, f"the worker died of {name}; its error stream is in stderr.txt"
-    return Status.FAILED, f"the worker left with status {code} and no outcome; its error stream is in stderr.txt"
-
-
-def _read_outcome(folder: Path) -> dict[str, Any] | None:
-    try:
-        return dict(json.loads((folder / "outcome.json").read_text()))
-    except (OSError, ValueError):
-        return None

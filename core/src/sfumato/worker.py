@@ -1,74 +1,151 @@
-"""One run, in a process of its own: `python -m sfumato.worker FOLDER`.
+"""Runs, in a process of their own: `python -m sfumato.worker`, started and watched by a supervisor.
 
-Reads `spec.json` and `job.json`, drives the run, appends a row an episode to `rows.jsonl`, and puts `outcome.json` in
-place. Speaks to its supervisor through the file descriptor that was its standard output: one JSON object a line.
-What components print goes to the error stream.
+Reads the folders of the runs from its standard input, one a line; an empty line ends it. For each it reads `spec.json`
+and `job.json`, drives the run, appends a row an episode to `rows.jsonl`, and puts `outcome.json` in place. It speaks
+to its supervisor through the file descriptor that was its standard output: one JSON object a line. What components
+print goes to the run's `stderr.txt`.
 """
 
 from __future__ import annotations
 
+import errno
+import faulthandler
 import json
 import os
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sfumato import backends, config, plugins
-from sfumato.errors import BackendUnavailable, SfumatoError
-from sfumato.records import ComponentRef, RunSpec, Status
+if TYPE_CHECKING:
+    from sfumato.records import ComponentRef, RunSpec
+
+CGROUP = "SFUMATO_CGROUP"  # as in child.py, which a worker need not import
+Tell = Callable[[Mapping[str, Any]], None]
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the folder named on the command line; the exit status is 0 whenever an outcome was written."""
-    folder = Path((argv or sys.argv[1:])[0])
-    channel = _take_stdout()
-    spec = config.structure(json.loads((folder / "spec.json").read_text()), RunSpec, where=str(folder / "spec.json"))
-    job = json.loads((folder / "job.json").read_text())
-    outcome = execute(folder, spec, job, channel)
-    from sfumato.store import write_atomic
+def main() -> int:
+    """Serve runs until told to end."""
+    from sfumato import guard  # before anything is imported that might start threads
 
-    write_atomic(folder / "outcome.json", json.dumps(outcome, indent=1, default=str))
+    guardian = guard.guard()
+    if entrance := os.environ.pop(CGROUP, ""):
+        Path(entrance).write_text("0")
+    faulthandler.enable()
+    # Says where the run was stuck, even inside C code that never gives the GIL back; then the signal takes its course.
+    faulthandler.register(signal.SIGTERM, chain=True)
+    channel, requests = _take_streams()
+
+    def tell(message: Mapping[str, Any]) -> None:
+        with suppress(BrokenPipeError, ValueError):
+            channel.write(json.dumps(message) + "\n")
+
+    tell({"guardian": guardian})
+    for line in iter(requests.readline, ""):
+        if not line.strip():
+            break
+        folder = Path(json.loads(line)["folder"])
+        errors = os.open(folder / "stderr.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(errors, 2)
+        os.dup2(errors, 1)
+        os.close(errors)
+        serve(folder, tell)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        tell({"done": folder.name})
+    guard.dismiss(guardian)
     return 0
 
 
-def _take_stdout() -> Any:
-    """Return the channel to the supervisor; from here on, fd 1 is the error stream."""
+def _take_streams() -> tuple[Any, Any]:
+    """Return the channel to the supervisor and its requests; standard input is empty from here on."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    requests = os.fdopen(os.dup(0), "r", encoding="utf-8")
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
     os.dup2(2, 1)
-    return channel
+    return channel, requests
 
 
-def execute(folder: Path, spec: RunSpec, job: Mapping[str, Any], channel: Any) -> dict[str, Any]:
-    """Drive the run and return its outcome: status, error, timings, digest, provenance."""
-    outcome: dict[str, Any] = {"status": Status.OK, "error": "", "timings": {}, "digest": "", "promise": "bits"}
-    began = time.perf_counter()
+def serve(folder: Path, tell: Tell) -> None:
+    """Make the run of a folder and put its outcome there."""
+    from sfumato import config
+    from sfumato.records import RunSpec
+    from sfumato.store import write_atomic
+
+    path = folder / "spec.json"
+    spec = config.structure(json.loads(path.read_text(encoding="utf-8")), RunSpec, where=str(path))
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    outcome = execute(folder, spec, job, tell)
+    text = json.dumps(outcome, default=str)
     try:
-        outcome |= _drive(folder, spec, job, channel)
-    except SfumatoError as error:
-        outcome |= {"status": Status.FAILED, "error": f"{type(error).__name__}: {error}"}
-        if isinstance(error, BackendUnavailable):
-            outcome["exit_code"] = error.exit_code
-        traceback.print_exc()
+        write_atomic(folder / "outcome.json", text, durable=False)  # the record will be durable
+    except OSError as error:
+        tell({"outcome": outcome | {"status": "interrupted", "error": f"the store cannot be written: {error.strerror}"}})
+
+
+def execute(folder: Path, spec: RunSpec, job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """Drive the run and return its outcome: status, error, timings, figures, digest, what it ran on."""
+    from sfumato.errors import BackendUnavailable, SfumatoError
+    from sfumato.records import Status
+
+    outcome: dict[str, Any] = {"status": Status.OK, "error": "", "timings": {}, "digest": "", "promise": "bits"}
+    began, cpu = time.perf_counter(), time.process_time()
+    try:
+        outcome |= _drive(folder, spec, job, tell)
     except KeyboardInterrupt:
         outcome |= {"status": Status.INTERRUPTED, "error": "interrupted from the keyboard"}
+    except SystemExit as error:
+        traceback.print_exc()
+        outcome |= {"status": Status.FAILED, "error": f"a component called sys.exit({error.code!r})"}
     except Exception as error:
         traceback.print_exc()
         outcome |= {"status": Status.FAILED, "error": f"{type(error).__name__}: {error}"}
-    outcome["timings"] = {**outcome["timings"], "total_wall": time.perf_counter() - began, "total_cpu": time.process_time()}
+        if isinstance(error, OSError) and (trouble := _store_trouble(error, folder)):
+            outcome |= {"status": Status.INTERRUPTED, "error": trouble}
+        if isinstance(error, SfumatoError) and isinstance(error, BackendUnavailable):
+            outcome["exit_code"] = error.exit_code
+    outcome["timings"] = {
+        **outcome["timings"],
+        "total_wall": time.perf_counter() - began,
+        "total_cpu": time.process_time() - cpu,
+    }
     return outcome
 
 
-def _drive(folder: Path, spec: RunSpec, job: Mapping[str, Any], channel: Any) -> dict[str, Any]:
-    # Heavy imports are the run's own, not the supervisor's.
+def _store_trouble(error: OSError, folder: Path) -> str:
+    """Return what is wrong with the store when it, and not the run, is to blame for an error of the disk."""
+    from sfumato.store import STORE_TROUBLE
+
+    if error.errno not in STORE_TROUBLE:
+        return ""
+    probe = folder / ".probe"
+    try:
+        with probe.open("wb") as file:
+            file.write(b"\0" * 65536)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as found:
+        return f"the store cannot be written: {found.strerror or errno.errorcode.get(found.errno or 0, '')}"
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return ""
+
+
+def _drive(folder: Path, spec: RunSpec, job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    from sfumato import backends, stats
     from sfumato.context import ArtifactStore, RunContext
     from sfumato.driver import drive
-    from sfumato.provenance import provenance
+    from sfumato.records import Status
     from sfumato.trace import TraceFile
 
-    registry = plugins.Registry()
+    registry = _registry()
     solver_spec = registry.find("solver", spec.solver.name)
     device = ""
     if spec.backend is not None:
@@ -83,10 +160,10 @@ def _drive(folder: Path, spec: RunSpec, job: Mapping[str, Any], channel: Any) ->
 
     last = [0.0]
 
-    def tell(fraction: float, message: str) -> None:
+    def progress(fraction: float, message: str) -> None:
         if fraction >= 1 or time.monotonic() - last[0] > 0.1:
             last[0] = time.monotonic()
-            _say(channel, {"progress": fraction, "message": message})
+            tell({"progress": fraction, "message": message})
 
     ctx = RunContext(
         seed=spec.seed,
@@ -99,7 +176,7 @@ def _drive(folder: Path, spec: RunSpec, job: Mapping[str, Any], channel: Any) ->
         n_threads=spec.threads,
         data_dir=Path(job["data_dir"]) if job.get("data_dir") else None,
         artifacts=ArtifactStore(Path(job["artifacts"]) if job.get("artifacts") else None),
-        on_progress=tell,
+        on_progress=progress,
     )
     known = backends.backend(spec.backend) if spec.backend and not spec.device.startswith("cpu") else None
     trace_file = TraceFile(folder / "trace.zip", int(job.get("trace_limit", 64 << 20)))
@@ -116,26 +193,52 @@ def _drive(folder: Path, spec: RunSpec, job: Mapping[str, Any], channel: Any) ->
                 on_row=on_row, synchronise=(lambda: known.synchronise(spec.device)) if known else None,
             )  # fmt: skip
         finally:
-            trace_file.close()
+            with suppress(OSError):  # a full disk: what was raised first says more
+                trace_file.close()
         os.fsync(rows.fileno())
     return {
         "timings": result.timings,
+        "figures": list(_plain(stats.figures(result.rows))),
         "digest": result.digest,
         "promise": solver.replay_promise(),
         "trace": "complete" if trace_file.complete else "digest only: the trace passed the size limit",
-        "provenance": provenance(device, ctx.files_used),
+        "device": device,
+        "data": ctx.files_used,
+        "peak_mb": _peak_mb(),
     }
 
 
-def _build(registry: plugins.Registry, kind: str, ref: ComponentRef) -> Any:
+def _plain(figures: Any) -> Iterator[dict[str, Any]]:
+    import attrs
+
+    for figure in figures:
+        yield attrs.asdict(figure)
+
+
+def _peak_mb() -> float:
+    """Return the largest resident size of this process so far, MB."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+_REGISTRY: list[Any] = []
+
+
+def _registry() -> Any:
+    """Return the plugins of this process, read once: a warm worker serves many runs."""
+    from sfumato.plugins import Registry
+
+    if not _REGISTRY:
+        _REGISTRY.append(Registry())
+    return _REGISTRY[0]
+
+
+def _build(registry: Any, kind: str, ref: ComponentRef) -> Any:
+    from sfumato import config, plugins
+
     return plugins.build(registry.find(kind, ref.name), ref.settings, config.structure)
-
-
-def _say(channel: Any, message: Mapping[str, Any]) -> None:
-    try:
-        channel.write(json.dumps(message) + "\n")
-    except (BrokenPipeError, ValueError):
-        return
 
 
 if __name__ == "__main__":

@@ -50,6 +50,8 @@ from sfumato.store import DEFAULT, Store
 @click.option("--data-dir", type=click.Path(file_okay=False), envvar="SFUMATO_DATA", help="Where data files lie.")
 @click.option("--store", "store_dir", default=DEFAULT, type=click.Path(), envvar="SFUMATO_STORE")
 @click.option("--executor", "executor_name", default="local", show_default=True)
+@click.option("--address", help="A cluster to join (ray: HOST:PORT or auto; submitit: slurm or local).")
+@click.option("--isolation", type=click.Choice(("run", "group", "none")), help="Default: group for runs declared short, else run.")
 @click.option("--retry", metavar="STATUS,…", default="", help="Try runs again that ended so: failed,timeout,killed.")
 @click.option("--reuse-stale", is_flag=True, help="Keep runs made by older code of their plugin.")
 @click.option("--json", "as_json", is_flag=True, help="One run record a line.")
@@ -65,6 +67,8 @@ def command(
     data_dir: str | None,
     store_dir: str,
     executor_name: str,
+    address: str | None,
+    isolation: str | None,
     retry: str,
     reuse_stale: bool,
     as_json: bool,
@@ -94,7 +98,7 @@ def command(
     store = Store(store_dir)
     store.prepare()
     planned = plan(store, jobs, wanted, reuse_stale)
-    runner = executor(executor_name, n_jobs=n_jobs)
+    runner = executor(executor_name, n_jobs=n_jobs, isolation=isolation, address=address)
     stop = threading.Event()
     with progress_listener(planned, registry, quiet=quiet) as listener, _interruptible(stop):
         records = sweep(store, planned, runner, listener, stop)
@@ -154,7 +158,7 @@ def _report(records: Sequence[RunRecord], planned: Sequence[Planned], store: Sto
         if record.status is not Status.OK:
             click.echo(f"{record.run_id} {record.label}: {record.status.value}: {record.error}\n  {record.advice}", err=True)
     if failed_before:
-        names = sorted({p.record.status.value for p in failed_before if p.record})
+        names = sorted({p.status for p in failed_before if p.status})
         click.echo(f"{len(failed_before)} ended badly before and were left; try again with --retry {','.join(names)}.", err=True)
     click.echo(f"Results: {store.runs} (sfumato show RUN --store {store.root})", err=True)
 

@@ -8,23 +8,16 @@ from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 from sfumato.errors import UnknownName, did_you_mean
-from sfumato.records import RunRecord
 from sfumato.store import Store
-from sfumato.supervisor import Job
+from sfumato.supervisor import Job, Listener
+
+__all__ = ["Executor", "Listener", "executor"]
 
 GROUP = "sfumato.executors"
 
 
-class Listener(Protocol):
-    """Who is told how the sweep goes."""
-
-    def started(self, job: Job) -> None: ...
-    def progress(self, job: Job, fraction: float, message: str) -> None: ...
-    def finished(self, job: Job, record: RunRecord) -> None: ...
-
-
 class Executor(Protocol):
-    """Makes every job's record appear in the store."""
+    """Makes every job's record appear in the store, by `supervisor.settle` in a process that may be anywhere."""
 
     def run(self, store: Store, jobs: Sequence[Job], listener: Listener, stop: threading.Event) -> None: ...
 

@@ -3,60 +3,77 @@
 from __future__ import annotations
 
 import threading
-import time
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
-from sfumato import supervisor
+from sfumato.errors import UsageError
 from sfumato.executors import Listener
 from sfumato.store import Store
-from sfumato.supervisor import Job
-
-WAIT_SECONDS = 0.2
+from sfumato.supervisor import Isolation, Job, Lane, settle
 
 
 class LocalExecutor:
-    """A thread for each run under way; each thread watches one child process."""
+    """A thread for each lane; each lane makes one run at a time."""
 
-    def __init__(self, n_jobs: int = 1) -> None:
+    def __init__(self, n_jobs: int = 1, isolation: Isolation | None = None, address: str | None = None) -> None:
+        if address is not None:
+            raise UsageError(f"the local executor joins no cluster, got --address {address}. Use --executor ray.")
+        if isolation == "none" and n_jobs > 1:
+            raise UsageError(
+                f"--isolation none makes runs in this very process, one at a time; got -j {n_jobs}. Use -j 1, or "
+                "--isolation group."
+            )
         self.n_jobs = n_jobs
+        self.isolation = isolation
 
     def run(self, store: Store, jobs: Sequence[Job], listener: Listener, stop: threading.Event) -> None:
-        """Run all jobs; the first error of the store ends the sweep, the runs under way are finished cleanly."""
-        shared = [j for j in jobs if not j.exclusive]
-        alone = [j for j in jobs if j.exclusive]
-        with ThreadPoolExecutor(self.n_jobs, thread_name_prefix="supervisor") as pool:
-            futures = [pool.submit(one, store, job, listener, stop) for job in shared]
-            try:
-                for future in futures:
-                    while not future.done():
-                        time.sleep(0.02)  # keeps the main thread open to Ctrl-C
-                    future.result()
-            except BaseException:
-                stop.set()
-                for future in futures:
-                    future.cancel()
-                raise
-        for job in alone:
-            one(store, job, listener, stop)
-
-
-def one(store: Store, job: Job, listener: Listener, stop: threading.Event) -> None:
-    """Claim and make one run; where another process holds the claim, wait for its record."""
-    if stop.is_set():
-        return
-    store.write_spec(job.run_id, job.spec)
-    while store.claim(job.run_id) is not None:
-        if stop.is_set():
+        """Run all jobs; the first error of the store ends the sweep, the runs under way are ended cleanly."""
+        if self.isolation == "none":
+            self._check(jobs)
+            self._lane(store, deque(jobs), listener, stop)
             return
-        time.sleep(WAIT_SECONDS)
-    try:
-        record = store.record(job.run_id)
-        if record is None or record.attempt < job.attempt:  # else another process made it while we waited
-            if record is not None:
-                store.set_aside(record)
-            listener.started(job)
-            record = supervisor.run(store, job, lambda f, m: listener.progress(job, f, m), stop)
-        listener.finished(job, record)
-    finally:
-        store.release(job.run_id)
+        shared = deque(j for j in jobs if not j.exclusive)
+        errors: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                self._lane(store, shared, listener, stop)
+            except BaseException as error:
+                errors.append(error)
+                stop.set()
+
+        threads = [threading.Thread(target=work, name=f"lane {k}") for k in range(min(self.n_jobs, len(shared)))]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.1)  # keeps the main thread open to Ctrl-C
+        except BaseException:
+            stop.set()
+            for thread in threads:
+                thread.join()
+            raise
+        if errors:
+            raise errors[0]
+        self._lane(store, deque(j for j in jobs if j.exclusive), listener, stop)
+
+    def _lane(self, store: Store, jobs: deque[Job], listener: Listener, stop: threading.Event) -> None:
+        lane = Lane(self.isolation)
+        try:
+            while jobs and not stop.is_set():
+                try:
+                    job = jobs.popleft()
+                except IndexError:  # another lane took the last one
+                    break
+                settle(store, job, listener, stop, lane)
+        finally:
+            lane.close()
+
+    def _check(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            if job.spec.limits.seconds is not None or job.spec.limits.memory_mb is not None:
+                raise UsageError(
+                    "--isolation none makes runs in this very process, where no time or memory limit can be kept. Leave "
+                    "the limits out, or use --isolation run."
+                )

@@ -1,0 +1,87 @@
+"""A memory limit kept by the kernel, where this process may make control groups (version 1 or 2)."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+
+
+class Group:
+    """One control group with a memory limit; the worker enters it by itself, before it imports anything."""
+
+    def __init__(self, path: Path, version: int) -> None:
+        self.path = path
+        self.version = version
+
+    @classmethod
+    def make(cls, name: str, limit_bytes: int) -> Group | None:
+        """Return a new group with a limit on memory, None where none can be made."""
+        for base, version in _bases():
+            path = base / f"sfumato-{name}"
+            try:
+                path.mkdir()
+            except OSError:
+                continue
+            group = cls(path, version)
+            try:
+                group.limit(limit_bytes)
+                os.close(os.open(group.entrance, os.O_WRONLY))
+            except OSError:
+                group.remove()
+                continue
+            return group
+        return None
+
+    @property
+    def entrance(self) -> str:
+        """The file that a process writes 0 to, so as to enter."""
+        return str(self.path / "cgroup.procs")
+
+    def limit(self, limit_bytes: int) -> None:
+        """Set the limit; swap is no way around it where the kernel counts swap."""
+        if self.version == 2:
+            (self.path / "memory.max").write_text(str(limit_bytes))
+            with suppress(OSError):
+                (self.path / "memory.swap.max").write_text("0")
+        else:
+            (self.path / "memory.limit_in_bytes").write_text(str(limit_bytes))
+            with suppress(OSError):
+                (self.path / "memory.memsw.limit_in_bytes").write_text(str(limit_bytes))
+
+    def kills(self) -> int:
+        """Return how many processes the kernel has killed for passing the limit."""
+        name = "memory.events" if self.version == 2 else "memory.oom_control"
+        with suppress(OSError, ValueError):
+            for line in (self.path / name).read_text().splitlines():
+                key, _, value = line.partition(" ")
+                if key == "oom_kill":
+                    return int(value)
+        return 0
+
+    def remove(self) -> None:
+        """Take the group away; it is empty once its processes are reaped."""
+        with suppress(OSError):
+            self.path.rmdir()
+
+
+@lru_cache(maxsize=1)
+def _bases() -> tuple[tuple[Path, int], ...]:
+    """Return the folders of our own groups in which new ones might be made."""
+    found = []
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            inside = path.lstrip("/")
+            if controllers == "":
+                with suppress(OSError):
+                    base = ROOT / inside
+                    if "memory" in (base / "cgroup.subtree_control").read_text().split():
+                        found.append((base, 2))
+            elif "memory" in controllers.split(","):
+                base = ROOT / "memory" / inside
+                found.append((base if base.is_dir() else ROOT / "memory", 1))
+    return tuple(found)

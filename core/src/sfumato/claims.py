@@ -1,0 +1,121 @@
+"""Who is making a run: claims that outlive nobody.
+
+A claim is a file made by exclusive creation. On one machine its owner is told by pid and start time (a reused pid is
+another process), across machines by a lease: the owner touches the file every HEARTBEAT_SECONDS, and a claim not
+touched for LEASE_SECONDS has lost its owner.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+HEARTBEAT_SECONDS = 10.0
+LEASE_SECONDS = 60.0
+
+
+@attrs.frozen
+class Owner:
+    """Who holds a claim: process, its start time, the machine's boot and the pid namespace (containers share hosts)."""
+
+    host: str
+    pid: int
+    start_time: int
+    boot_id: str
+    namespace: str = ""
+
+    @classmethod
+    def me(cls) -> Owner:
+        """Return this process."""
+        host, boot_id, namespace = _machine()
+        return cls(host, os.getpid(), start_time(os.getpid()) or 0, boot_id, namespace)
+
+    @classmethod
+    def of(cls, data: Any) -> Owner | None:
+        """Return the owner that a claim file names, None when it names none."""
+        try:
+            owner = cls(**data)
+            return owner if isinstance(owner.pid, int) and isinstance(owner.host, str) else None
+        except TypeError:
+            return None
+
+    def alive(self) -> bool | None:
+        """Return whether the owner still runs; None when only its lease can tell, because it is not of this machine."""
+        if (self.host, self.boot_id, self.namespace) != _machine():
+            return None
+        if self.start_time == 0:  # no /proc here
+            try:
+                os.kill(self.pid, 0)
+            except ProcessLookupError:
+                return False
+            except PermissionError:
+                return True
+            return True
+        return start_time(self.pid) == self.start_time
+
+
+@lru_cache(maxsize=1)
+def _machine() -> tuple[str, str, str]:
+    boot_id = namespace = ""
+    with suppress(OSError):
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    with suppress(OSError):
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    return socket.gethostname(), boot_id, namespace
+
+
+def start_time(pid: int) -> int | None:
+    """Return a process's start time in clock ticks since boot, or None when it is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def expired(path: Path) -> bool:
+    """Return whether a claim's lease has run out, by the clock of the machine that holds the files."""
+    try:
+        touched = path.stat().st_mtime
+    except OSError:
+        return False
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".clock.") as probe:
+            now = os.fstat(probe.fileno()).st_mtime
+    except OSError:  # read-only: our own clock must do
+        now = time.time()
+    return now - touched > LEASE_SECONDS
+
+
+def touch(path: Path) -> None:
+    """Renew a lease; a claim that was taken away meanwhile is left alone."""
+    with suppress(OSError):
+        os.utime(path)
+
+
+@contextmanager
+def heartbeat(path: Path) -> Iterator[None]:
+    """Renew a lease from a thread: for whoever has no loop of its own to do so."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT_SECONDS):
+            touch(path)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
