@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 """Version of the records on disk. A reader for version n-1 is kept when n is introduced."""
 
-O = TypeVar("O")  # noqa: E741  (observation, as in the protocols)
+O = TypeVar("O")
 
 Direction = Literal["max", "min", "none"]
 Reduce = Literal["mean", "max", "min", "p95", "iqm", "sum"]
@@ -201,6 +201,7 @@ class ComponentSpec:
     resources: Mapping[str, float] = attrs.field(factory=dict)  # e.g. {"cpus": 1, "gpus": 0, "memory_mb": 2000}
     timing: Literal["shared", "exclusive"] = "shared"
     short: bool = False  # runs declared short may share a warm worker
+    sample: Mapping[str, Any] = attrs.field(factory=dict)  # settings small enough to try it in seconds
 
 
 @attrs.frozen

@@ -19,6 +19,7 @@ COMMANDS = {
     "show": ("show", "Show one run: settings, figures, error, provenance."),
     "compare": ("compare", "Paired differences between solvers or runs, with intervals and tests."),
     "reproduce": ("reproduce", "Run the papers' claims: the paper's figure beside ours, with a verdict."),
+    "check": ("check", "Check that a plugin keeps the promises of the protocols."),
     "completion": ("completion", "Print a shell's completion script."),
 }
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from sfumato.protocols import Episode, Evaluator, Policy, Solver, Task
 from sfumato.records import Metric, Refusal, Start, Step
+from sfumato.runtimes import Direct
 
 # ---------------------------------------------------------------- (a) a batch of one-shot instances
 
@@ -370,6 +371,8 @@ class CodeEpisode(Episode):
 
 class CoderSolver(Solver):
     def supports(self, task, runtime):
+        if isinstance(runtime, Direct):
+            return Refusal("writes code, which the direct runtime does not run", "Use --runtime toys/remembering.")
         return None if "tools" in task.offers else Refusal("no tools to call")
 
     def solve(self, task, ctx):

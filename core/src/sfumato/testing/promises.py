@@ -1,0 +1,475 @@
+"""The promises, one function each. A function yields what it found broken: which promise, by which call, how to mend it.
+
+Tasks and solvers are tried under their declared `sample` settings, on a few instances, in this process.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import attrs
+import numpy as np
+
+from sfumato import backends, config, plugins
+from sfumato.context import RunContext
+from sfumato.driver import drive
+from sfumato.errors import BackendUnavailable, DataMissing, PluginError, SfumatoError, UsageError
+from sfumato.evaluators import Return
+from sfumato.protocols import Episode, Policy, Solver, Task
+from sfumato.records import BackendSpec, ComponentSpec, Refusal, Start, Step
+from sfumato.runtimes import Direct
+
+N_ITEMS = 2
+MAX_STEPS = 60
+HEAVY = ("numpy", "rich", "cattrs", "torch", "jax", "numba", "scipy", "ortools", "cvxpy", "sklearn", "transformers", "ray")
+
+
+@attrs.frozen
+class Broken:
+    """A promise that was not kept."""
+
+    promise: str
+    call: str
+    found: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.promise}: {self.call}: {self.found}. {self.mend}"
+
+
+class Subject:
+    """A plugin under test: its components, built once under their sample settings."""
+
+    def __init__(self, name: str, registry: plugins.Registry | None = None) -> None:
+        self.registry = registry or plugins.Registry()
+        self.name = name
+        self.plugin = self.registry.load(name)
+        if self.plugin is None:
+            self.registry.find("task", f"{name}/")  # raises UnknownName, or says why it is not to be had
+        self.skipped: dict[str, str] = {}
+
+    def specs(self, kind: str) -> list[ComponentSpec]:
+        """Return the plugin's components of one kind."""
+        assert self.plugin is not None
+        return [c for (k, _), c in sorted(self.plugin.components.items()) if k == kind]
+
+    def build(self, spec: ComponentSpec) -> Any:
+        """Construct a component under its sample settings."""
+        return plugins.build(spec, spec.sample, config.structure)
+
+    def context(self, spec: ComponentSpec | None = None, seed: int = 0) -> RunContext:
+        """Return a context of N_ITEMS items, with the backend that the component would get."""
+        import os
+        from pathlib import Path
+
+        data = os.environ.get("SFUMATO_DATA")
+        choice = backends.resolve(spec) if spec is not None and spec.backends else None
+        return RunContext(
+            seed=seed,
+            indices=range(N_ITEMS),
+            backend=choice.backend if choice else None,
+            device=choice.device if choice else "cpu",
+            data_dir=Path(data) if data else None,
+        )
+
+    @cached_property
+    def tasks(self) -> list[tuple[ComponentSpec, Task[Any, Any, Any]]]:
+        """Tasks that can be tried here: what lacks its data is noted as skipped."""
+        found = []
+        for spec in self.specs("task"):
+            try:
+                task = self.build(spec)
+                next(iter(task.instances(self.context())), None)
+            except (DataMissing, BackendUnavailable) as error:
+                self.skipped[spec.name] = str(error)
+            except PluginError as error:
+                self.skipped[spec.name] = str(error)
+            except Exception:  # other promises say what is wrong with it
+                found.append((spec, task))
+            else:
+                found.append((spec, task))
+        return found
+
+    def pairs(self) -> Iterator[tuple[ComponentSpec, Solver[Any, Any, Any], ComponentSpec, Task[Any, Any, Any]]]:
+        """Yield each solver with the first task of this plugin that it supports under the direct runtime."""
+        for spec in self.specs("solver"):
+            try:
+                backends.resolve(spec)
+                solver = self.build(spec)
+            except SfumatoError as error:
+                self.skipped[spec.name] = str(error)
+                continue
+            reasons = []
+            for task_spec, task in self.tasks:
+                try:
+                    refusal = solver.supports(task, Direct())
+                except Exception as error:  # the promise `supports-refuses` says so
+                    refusal = Refusal(f"raised {error}")
+                if refusal is None:
+                    yield spec, solver, task_spec, task
+                    break
+                reasons.append(refusal.reason)
+            else:
+                self.skipped[spec.name] = f"fits no task of this plugin under the direct runtime: {'; '.join(dict.fromkeys(reasons))}"
+
+    def drive(self, solver_spec: ComponentSpec, solver: Any, task_spec: ComponentSpec, task: Any, **options: Any) -> Any:
+        """Run a pair for a few steps with the task's own evaluators."""
+        evaluators: dict[str, Any] = {"sfumato/return": Return()}
+        for name in task_spec.evaluators:
+            evaluators[name] = plugins.build(self.registry.find("evaluator", name), {}, config.structure)
+        ctx = options.pop("ctx", None) or self.context(solver_spec)
+        return drive(task, solver, Direct(), evaluators, ctx, max_steps=MAX_STEPS, **options)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Return whether two observations or instances hold the same values, whatever they are made of."""
+    if a is b:
+        return True
+    if hasattr(a, "__array__") or hasattr(b, "__array__"):
+        x, y = np.asarray(a), np.asarray(b)
+        return x.dtype == y.dtype and x.shape == y.shape and (
+            bool(np.array_equal(x, y, equal_nan=True)) if x.dtype.kind in "fc" else bool((x == y).all())
+        )
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Mapping):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, float) and a != a:
+        return bool(b != b)
+    if attrs.has(type(a)):
+        return all(same(getattr(a, f.name), getattr(b, f.name)) for f in attrs.fields(type(a)) if f.eq)
+    if type(a).__eq__ is object.__eq__ and hasattr(a, "__dict__"):
+        return same(vars(a), vars(b))
+    try:
+        return bool(a == b)
+    except Exception:  # an __eq__ that returns an array, say
+        return repr(a) == repr(b)
+
+
+# --------------------------------------------------------------------------- the promises
+
+
+def light_import(subject: Subject) -> Iterable[Broken]:
+    """The light module imports nothing heavy, in a fresh interpreter."""
+    assert subject.plugin is not None
+    code = f"import sys, {subject.plugin.module}; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if done.returncode or done.stdout.strip():
+        yield Broken(
+            "light-import", f"import {subject.plugin.module}", f"it imports {done.stdout.strip() or done.stderr.strip()}",
+            "Move heavy imports into the modules that `target` names; they are imported in the worker.",
+        )  # fmt: skip
+
+
+def well_described(subject: Subject) -> Iterable[Broken]:
+    """Every component has a summary, its class a docstring, every task and solver a source or none to name."""
+    for kind in ("task", "solver", "runtime", "evaluator"):
+        for spec in subject.specs(kind):
+            call = f"{kind} {spec.name}"
+            if not spec.summary.strip():
+                yield Broken("well-described", call, "it has no summary", "Give ComponentSpec a one-line `summary`.")
+            try:
+                target = plugins.resolve(spec.target)
+            except PluginError as error:
+                if not any(backends.missing(b) for b in spec.backends):
+                    yield Broken("well-described", call, str(error), "Mend `target`, or declare the backend it needs.")
+                continue
+            if not (inspect.getdoc(target) or "").strip() or target.__doc__ is None:
+                yield Broken("well-described", call, f"{spec.target} has no docstring of its own", "Say what it is, with shapes, units and source.")
+
+
+def config_round_trip(subject: Subject) -> Iterable[Broken]:
+    """Settings have defaults, are frozen, and survive being written down."""
+    for kind in ("task", "solver", "runtime", "evaluator"):
+        for spec in subject.specs(kind):
+            if spec.config is None:
+                continue
+            call = f"{spec.config} of {kind} {spec.name}"
+            try:
+                cls = plugins.resolve(spec.config)
+                made = cls()
+                again = config.structure(config.unstructure(made), cls, where=spec.name)
+                config.structure(spec.sample, cls, where=f"{spec.name} sample")
+            except Exception as error:
+                yield Broken("config-round-trip", call, f"{type(error).__name__}: {error}", "Give every field a default and a plain type.")
+                continue
+            if not same(made, again):
+                yield Broken("config-round-trip", call, f"{made!r} came back as {again!r}", "Use plain types: numbers, text, tuples, tables.")
+            field = next(iter(attrs.fields(cls)), None)
+            if field is not None:
+                try:
+                    setattr(made, field.name, getattr(made, field.name))
+                except attrs.exceptions.FrozenInstanceError:
+                    continue
+                yield Broken("config-round-trip", call, "it can be changed after it was made", "Use @attrs.frozen.")
+
+
+def same_instances(subject: Subject) -> Iterable[Broken]:
+    """The same seed gives the same instances, another seed or index others' company notwithstanding."""
+    for spec, task in subject.tasks:
+        try:
+            first, second = (list(subject.build(spec).instances(subject.context())) for _ in range(2))
+        except Exception as error:
+            yield Broken("same-instances", f"{spec.name}.instances(ctx)", f"it raised {type(error).__name__}: {error}", "Mend it.")
+            continue
+        expected = 1 if task.batched else N_ITEMS
+        if len(first) != expected:
+            yield Broken("same-instances", f"{spec.name}.instances(ctx)", f"{len(first)} instances for {N_ITEMS} items, expected {expected}",
+                         "Yield one instance for each of ctx.indices, or, batched, for each of ctx.chunks().")  # fmt: skip
+        elif not all(same(a, b) for a, b in zip(first, second, strict=True)):
+            yield Broken("same-instances", f"{spec.name}.instances(ctx)", "two calls with one seed gave different instances",
+                         'Draw from ctx.stream("instance", k) alone.')  # fmt: skip
+
+
+def same_reset(subject: Subject) -> Iterable[Broken]:
+    """Two episodes begun alike show the same first observation."""
+    for spec, task in subject.tasks:
+        ctx = subject.context()
+        try:
+            instance = next(iter(task.instances(ctx)))
+            starts = [task.start(instance, ctx, ctx.stream("world", 0)).reset() for _ in range(2)]
+        except Exception as error:
+            yield Broken("same-reset", f"{spec.name}: start(...).reset()", f"it raised {type(error).__name__}: {error}", "Mend it.")
+            continue
+        if not all(isinstance(s, Start) for s in starts):
+            yield Broken("same-reset", f"{spec.name}: start(...).reset()", f"it returned {type(starts[0]).__name__}", "Return a Start.")
+        elif not same(starts[0].observation, starts[1].observation):
+            yield Broken("same-reset", f"{spec.name}: start(...).reset()", "two resets with one seed gave different observations",
+                         "Draw from the rng handed to start alone, and leave nothing behind in the instance.")  # fmt: skip
+
+
+class Keeper(Solver[Any, Any, Any]):
+    """Wraps a solver and keeps the last action and the episode's end, so that a further step can be tried."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.action: Any = None
+        self.finished = False
+
+    def solve(self, task: Any, ctx: Any) -> Policy[Any, Any]:
+        """Return the wrapped policy."""
+        policy, keeper = self.inner.solve(task, ctx), self
+
+        class Kept(Policy[Any, Any]):
+            def reset(self, start: Any, rng: Any) -> None:
+                policy.reset(start, rng)
+
+            def act(self, observation: Any) -> Any:
+                keeper.action = policy.act(observation)
+                return keeper.action
+
+            def observe(self, step: Step[Any]) -> None:
+                keeper.finished = step.over
+                policy.observe(step)
+
+        return Kept()
+
+
+class Tail:
+    """A runtime that keeps the bare episode, so that it can be stepped once too often."""
+
+    def __init__(self) -> None:
+        self.episodes: list[Episode[Any, Any]] = []
+
+    def remember(self, task: Any) -> Any:
+        """Return the task with every episode it starts kept here."""
+        start = task.start
+
+        def started(instance: Any, ctx: Any, rng: Any) -> Any:
+            self.episodes.append(start(instance, ctx, rng))
+            return self.episodes[-1]
+
+        twin = copy.copy(task)
+        twin.start = started
+        return twin
+
+
+def step_after_end(subject: Subject) -> Iterable[Broken]:
+    """A step after the end is an error, not a silent continuation."""
+    for spec, solver, task_spec, task in _each_task_once(subject):
+        keeper, tail = Keeper(solver), Tail()
+        ctx = attrs.evolve(subject.context(spec), indices=range(1))
+        try:
+            result = drive(tail.remember(task), keeper, Direct(), {}, ctx, max_steps=5000)
+        except Exception:
+            continue  # another promise says what is wrong
+        if not tail.episodes or result.rows[-1]["step_limit_reached"]:
+            continue
+        try:
+            tail.episodes[-1].step(keeper.action)
+        except Exception:
+            continue
+        yield Broken("step-after-end", f"{task_spec.name}: step(action) after over", "it was carried out",
+                     "Raise sfumato.errors.ProtocolError when the episode is over.")  # fmt: skip
+
+
+def instances_unchanged(subject: Subject) -> Iterable[Broken]:
+    """A run leaves its instances as they were."""
+    for spec, solver, task_spec, task in subject.pairs():
+        ctx = subject.context(spec)
+        try:
+            instances = list(task.instances(ctx))
+            before = copy.deepcopy(instances)
+            twin = copy.copy(task)
+            twin.instances = lambda ctx, kept=instances: iter(kept)  # type: ignore[method-assign]
+            subject.drive(spec, solver, task_spec, twin, ctx=ctx)
+        except Exception:
+            continue
+        if not all(same(a, b) for a, b in zip(before, instances, strict=True)):
+            yield Broken("instances-unchanged", f"solver {spec.name} on {task_spec.name}", "an instance was changed by the run",
+                         "Copy what you alter; the next solver meets the same instance.")  # fmt: skip
+
+
+class AlienTask(Task[int, int, int]):
+    """A task of nobody's kind: any solver may refuse it, none may crash on it."""
+
+    def instances(self, ctx: Any) -> Iterable[int]:
+        """Yield zeros."""
+        return (0 for _ in ctx.indices)
+
+    def start(self, instance: int, ctx: Any, rng: Any) -> Episode[int, int]:
+        """Never begins."""
+        raise AssertionError("the alien task is only looked at")
+
+
+def supports_refuses(subject: Subject) -> Iterable[Broken]:
+    """`supports` answers None or a Refusal with a reason, for a task of another kind too."""
+    for spec in subject.specs("solver"):
+        try:
+            solver = subject.build(spec)
+        except PluginError as error:
+            subject.skipped[spec.name] = str(error)
+            continue
+        call = f"solver {spec.name}: supports(a task of another kind, direct)"
+        try:
+            answer = solver.supports(AlienTask(), Direct())
+        except Exception as error:
+            yield Broken("supports-refuses", call, f"it raised {type(error).__name__}: {error}", "Return a Refusal with the reason.")
+            continue
+        if answer is not None and not (isinstance(answer, Refusal) and answer.reason):
+            yield Broken("supports-refuses", call, f"it returned {answer!r}", "Return None or a Refusal with a reason.")
+
+
+def runs(subject: Subject) -> Iterable[Broken]:
+    """Every solver runs on a task of its plugin, through the driver and the task's evaluators."""
+    for spec, solver, task_spec, task in subject.pairs():
+        try:
+            subject.drive(spec, solver, task_spec, task)
+        except (BackendUnavailable, DataMissing) as error:
+            subject.skipped[spec.name] = str(error)
+        except Exception as error:
+            yield Broken("runs", f"solver {spec.name} on {task_spec.name}", f"{type(error).__name__}: {error}", "Mend it.")
+
+
+def replays(subject: Subject) -> Iterable[Broken]:
+    """A solver that promises bits gives equal digests twice."""
+    for spec, solver, task_spec, task in subject.pairs():
+        if solver.replay_promise() != "bits":
+            if solver.replay_promise() not in ("tolerance", "statistical"):
+                yield Broken("replays", f"solver {spec.name}: replay_promise()", repr(solver.replay_promise()),
+                             "Return 'bits', 'tolerance' or 'statistical'.")  # fmt: skip
+            continue
+        try:
+            first = subject.drive(spec, solver, task_spec, task).digest
+            again = subject.drive(spec, subject.build(spec), task_spec, subject.build(task_spec)).digest
+        except Exception:
+            continue
+        if first != again:
+            yield Broken("replays", f"solver {spec.name} on {task_spec.name}", "two runs of one spec gave different digests",
+                         "Draw from the streams handed in alone, or let replay_promise() say what holds.")  # fmt: skip
+
+
+def metrics_are_stable(subject: Subject) -> Iterable[Broken]:
+    """A metric's unit, direction and reduction are the same in every episode and for every solver."""
+    seen: dict[tuple[str, str], tuple[tuple[str, str, str], str]] = {}
+    for spec, solver, task_spec, task in subject.pairs():
+        try:
+            rows = subject.drive(spec, solver, task_spec, task).rows
+        except Exception:
+            continue
+        for metric in itertools.chain.from_iterable(row["metrics"] for row in rows):
+            about = (metric["unit"], metric["direction"], metric["reduce"])
+            before, who = seen.setdefault((task_spec.name, metric["name"]), (about, spec.name))
+            if before != about:
+                yield Broken("metrics-stable", f"{task_spec.name}: metric {metric['name']}", f"{before} for {who}, {about} for {spec.name}",
+                             "Fix unit, direction and reduce for each name.")  # fmt: skip
+                return
+
+
+def backends_are_honest(subject: Subject) -> Iterable[Broken]:
+    """Declared backends that are installed run; absent ones give BackendUnavailable with the next command."""
+    for spec, _, task_spec, task in subject.pairs():
+        for offer in spec.backends:
+            call = f"solver {spec.name}, backend {offer.name}"
+            if backends.missing(offer):
+                yield from _refusal(call, spec, offer)
+                continue
+            if "cpu" not in offer.devices:
+                continue
+            ctx = attrs.evolve(subject.context(spec), backend=offer.name, device="cpu")
+            try:
+                subject.drive(spec, subject.build(spec), task_spec, task, ctx=ctx)
+            except Exception as error:
+                yield Broken("backends-honest", call, f"declared and installed, but {type(error).__name__}: {error}", "Mend it or do not declare it.")
+    try:
+        for spec in subject.specs("solver"):
+            backends.resolve(spec, device="no-such-device")
+            yield Broken("backends-honest", f"solver {spec.name} on no-such-device", "it was accepted", "Declare real devices.")
+    except (BackendUnavailable, UsageError):
+        return
+
+
+def _refusal(call: str, spec: ComponentSpec, offer: BackendSpec) -> Iterable[Broken]:
+    try:
+        backends.resolve(spec, wanted=offer.name)
+    except BackendUnavailable as error:
+        if "pip install" not in str(error):
+            yield Broken("backends-honest", call, f"absent, and the error names no command: {error}", "Give BackendSpec its `extra`.")
+    else:
+        yield Broken("backends-honest", call, "absent, and yet accepted", "List its distributions in BackendSpec.requires.")
+
+
+def _each_task_once(subject: Subject) -> Iterator[tuple[ComponentSpec, Any, ComponentSpec, Any]]:
+    """Yield, for each task, the first solver that supports it."""
+    for task_spec, task in subject.tasks:
+        for spec in subject.specs("solver"):
+            try:
+                backends.resolve(spec)
+                solver = subject.build(spec)
+                fits = solver.supports(task, Direct()) is None
+            except Exception:
+                continue
+            if fits:
+                yield spec, solver, task_spec, task
+                break
+
+
+PROMISES: dict[str, Callable[[Subject], Iterable[Broken]]] = {
+    "light-import": light_import,
+    "well-described": well_described,
+    "config-round-trip": config_round_trip,
+    "same-instances": same_instances,
+    "same-reset": same_reset,
+    "step-after-end": step_after_end,
+    "instances-unchanged": instances_unchanged,
+    "supports-refuses": supports_refuses,
+    "runs": runs,
+    "replays": replays,
+    "metrics-stable": metrics_are_stable,
+    "backends-honest": backends_are_honest,
+}
+
+
+def check(plugin: str, promises: Sequence[str] = (), registry: plugins.Registry | None = None) -> list[Broken]:
+    """Return what a plugin breaks of the promises named (all, when none is)."""
+    subject = Subject(plugin, registry)
+    return [broken for name in promises or PROMISES for broken in PROMISES[name](subject)]
