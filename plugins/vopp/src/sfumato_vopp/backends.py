@@ -1,0 +1,59 @@
+"""Which search runs a model: chosen by name, checked, never replaced in silence."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from sfumato_vopp.config import SearchConfig
+from sfumato_vopp.errors import ModelError
+from sfumato_vopp.model import CompiledModel, Model
+
+__all__ = ["compiled_or_raise", "make_tree"]
+
+DENSE_LIMIT = 64
+
+
+def make_tree(model: Model, config: SearchConfig, eta: float, backend: str | None, device: str) -> tuple[Any, str]:
+    """Return (tree, backend name) for a model.
+
+    Raises:
+        ModelError: the backend cannot run this model.
+        ImportError: the backend's library is not installed.
+    """
+    if backend is None:
+        backend = "numba" if find_spec("numba") is not None and model.compiled() is not None else "numpy"
+    if backend not in ("numpy", "numba", "torch"):
+        raise ValueError(f"expected backend 'numpy', 'numba' or 'torch', got {backend!r}")
+    if backend != "torch" and device != "cpu":
+        raise ValueError(f"backend {backend!r} runs on device 'cpu', got {device!r}; choose backend='torch' for others")
+    if backend == "numba":
+        compiled = compiled_or_raise(model)
+        from sfumato_vopp.search_numba import DenseTree
+
+        return DenseTree(model, compiled, config, eta), backend
+    from sfumato_vopp.search_array import ArrayTree
+
+    return ArrayTree(model, config, eta), backend
+
+
+def compiled_or_raise(model: Model) -> CompiledModel:
+    """Return a model's compiled functions.
+
+    Raises:
+        ImportError: numba is not installed.
+        ModelError: the model has none.
+    """
+    _need("numba")
+    compiled = model.compiled()
+    if compiled is None:
+        raise ModelError(
+            f"backend 'numba' needs compiled functions, and {type(model).__name__}.compiled() gives none; "
+            "write them (see sfumato_vopp.CompiledModel) or choose backend='numpy'"
+        )
+    return compiled
+
+
+def _need(module: str) -> None:
+    if find_spec(module) is None:
+        raise ImportError(f"backend {module!r} needs {module}; run: pip install 'sfumato-vopp[{module}]'")

@@ -1,0 +1,118 @@
+"""Settings of the planners: frozen, typed, with the defaults that our measurements chose."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import attrs
+from attrs import validators as v
+
+__all__ = ["POMCPConfig", "SearchConfig"]
+
+_positive: Any = v.gt(0)
+_optional: Any = v.optional(_positive)
+
+
+@attrs.frozen(kw_only=True)
+class SearchConfig:
+    """How VOPP searches.
+
+    Attributes:
+        n_episodes: episodes simulated side by side in one iteration (n).
+        seconds: wall-clock budget of one decision; a deadline given to ``plan`` goes before it. None: no clock.
+        max_episodes: episode budget of one decision; with ``seconds=None`` the search is deterministic.
+        max_steps: budget of simulated model steps of one decision; the iteration that reaches it is the last.
+        eta: inverse temperature η of the reference-policy objective, 1/reward. None: ``eta_scale`` over the width of the
+            model's ``reward_range``.
+        eta_scale: see ``eta``; dimensionless.
+        max_depth: D_max, longest episode.
+        depth_power, depth_factor: α and β of the depth schedule D_i = min(D_max, ⌊β·i^α + 1⌋).
+        backup: "visited" updates a node only in iterations that pass through it; "tree" updates all, as the authors' code.
+        denominator: visits that divide the sum of an action's successor values: "all" (unbiased), or "survivors" as in the
+            authors' code, which over-values actions that may end the episode.
+        log_sum: actions over which L_η runs: "all", or "children": only those tried at the node, as in sequential PORPP.
+        subtract: V_old is subtracted from the preference of "tried" actions only, or of "all".
+        initial_preference: "leaf" starts a node's preferences at its leaf estimate less log|A|/η, so that its value does
+            not jump when it is expanded; "constant" starts all at ``initial_constant`` (the authors' code: 1/|A|).
+        initial_constant: see ``initial_preference``; reward.
+        root_mixing: probability of a uniform action at the root.
+        clip: preferences are kept within clip/η of the node's best, so that no exponential underflows to NaN.
+        storage: "dense" keeps a row of |A| at each expanded node, "sparse" only the actions tried; None: dense up to 64
+            actions.
+        max_nodes: belief nodes a tree may hold; a search that reaches it stops early and says so.
+        clock: "wall" for real deadlines; "cpu" counts this thread's processor time, for comparisons on a shared machine.
+        reuse_tree: keep the subtree below the executed action and observation for the next decision.
+    """
+
+    n_episodes: int = attrs.field(default=2000, validator=[v.instance_of(int), _positive])
+    seconds: float | None = attrs.field(default=0.1, validator=_optional)
+    max_episodes: int | None = attrs.field(default=None, validator=v.optional([v.instance_of(int), _positive]))
+    max_steps: int | None = attrs.field(default=None, validator=v.optional([v.instance_of(int), _positive]))
+    eta: float | None = attrs.field(default=None, validator=_optional)
+    eta_scale: float = attrs.field(default=6.0, validator=_positive)
+    max_depth: int = attrs.field(default=40, validator=[v.instance_of(int), v.ge(1), v.le(1000)])
+    depth_power: float = attrs.field(default=0.5, validator=v.ge(0))
+    depth_factor: float = attrs.field(default=1.0, validator=v.ge(0))
+    backup: Literal["visited", "tree"] = attrs.field(default="visited", validator=v.in_(("visited", "tree")))
+    denominator: Literal["all", "survivors"] = attrs.field(default="all", validator=v.in_(("all", "survivors")))
+    log_sum: Literal["all", "children"] = attrs.field(default="all", validator=v.in_(("all", "children")))
+    subtract: Literal["tried", "all"] = attrs.field(default="tried", validator=v.in_(("tried", "all")))
+    initial_preference: Literal["leaf", "constant"] = attrs.field(default="leaf", validator=v.in_(("leaf", "constant")))
+    initial_constant: float = 0.0
+    root_mixing: float = attrs.field(default=0.0, validator=[v.ge(0), v.le(1)])
+    clip: float = attrs.field(default=80.0, validator=_positive)
+    storage: Literal["dense", "sparse"] | None = attrs.field(default=None, validator=v.optional(v.in_(("dense", "sparse"))))
+    max_nodes: int = attrs.field(default=20_000_000, validator=[v.instance_of(int), v.ge(16)])
+    clock: Literal["wall", "cpu"] = attrs.field(default="wall", validator=v.in_(("wall", "cpu")))
+    reuse_tree: bool = attrs.field(default=False, validator=v.instance_of(bool))
+
+    def __attrs_post_init__(self) -> None:
+        if self.seconds is None and self.max_episodes is None and self.max_steps is None:
+            raise ValueError(
+                "expected at least one of seconds, max_episodes, max_steps; without a budget a search would never end"
+            )
+
+    def resolve_eta(self, reward_range: tuple[float, float]) -> float:
+        """Return η, from the model's reward range when it is not set."""
+        if self.eta is not None:
+            return self.eta
+        width = reward_range[1] - reward_range[0]
+        return self.eta_scale / (width if width > 0 else 1.0)
+
+    def depth(self, iteration: int) -> int:
+        """Return D_i, the length of the episodes of iteration i (counted from 0)."""
+        return max(1, min(self.max_depth, int(self.depth_factor * iteration**self.depth_power + 1.0)))
+
+
+@attrs.frozen(kw_only=True)
+class POMCPConfig:
+    """How the POMCP baseline searches.
+
+    Attributes:
+        n_episodes: simulations between two looks at the clock.
+        seconds, max_episodes, max_steps, max_nodes: as in :class:`SearchConfig`.
+        max_depth: longest simulation, rollout included.
+        exploration: c of UCB1, in reward; the width of the model's ``reward_range`` when None.
+        clock: as in :class:`SearchConfig`.
+        leaf: "rollout" follows uniform actions to the horizon, "hint" asks the model's value hint.
+    """
+
+    n_episodes: int = attrs.field(default=200, validator=[v.instance_of(int), _positive])
+    seconds: float | None = attrs.field(default=0.1, validator=_optional)
+    max_episodes: int | None = attrs.field(default=None, validator=v.optional([v.instance_of(int), _positive]))
+    max_steps: int | None = attrs.field(default=None, validator=v.optional([v.instance_of(int), _positive]))
+    max_depth: int = attrs.field(default=90, validator=[v.instance_of(int), v.ge(1), v.le(1000)])
+    exploration: float | None = attrs.field(default=None, validator=v.optional(v.ge(0)))
+    leaf: Literal["rollout", "hint"] = attrs.field(default="hint", validator=v.in_(("rollout", "hint")))
+    clock: Literal["wall", "cpu"] = attrs.field(default="wall", validator=v.in_(("wall", "cpu")))
+    max_nodes: int = attrs.field(default=20_000_000, validator=[v.instance_of(int), v.ge(16)])
+
+    def __attrs_post_init__(self) -> None:
+        if self.seconds is None and self.max_episodes is None and self.max_steps is None:
+            raise ValueError(
+                "expected at least one of seconds, max_episodes, max_steps; without a budget a search would never end"
+            )
+
+    def depth(self, iteration: int) -> int:
+        """Return the horizon; it does not grow here."""
+        return self.max_depth

@@ -1,0 +1,306 @@
+"""``VOPP(model, config).plan(belief)``: choose an action from a belief, within a deadline.
+
+Source: Hoerger, Sudrajat, Kurniawati, "Vectorized Online POMDP Planning", 2025 (arXiv:2510.27191).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Literal
+
+import attrs
+import numpy as np
+
+from sfumato_vopp.belief import Belief
+from sfumato_vopp.config import POMCPConfig, SearchConfig
+from sfumato_vopp.errors import BeliefError, ModelError
+from sfumato_vopp.model import Array, Model
+
+__all__ = ["POMCP", "VOPP", "Decision", "OnlinePlanner", "PlanStats"]
+
+Backend = Literal["numpy", "numba", "torch"]
+#: Episodes of the first iteration while the cost of a model step is unknown, so that a slow model cannot eat the deadline.
+_PILOT = 32
+#: Share of the time left that an iteration may be predicted to need; the rest covers the spread of the prediction.
+_MARGIN = 0.9
+
+
+@attrs.frozen
+class PlanStats:
+    """What one search did.
+
+    Attributes:
+        iterations, episodes, steps: done in this decision; ``steps`` counts simulated model steps.
+        n_beliefs, n_actions: nodes in the tree.
+        depth_histogram: int64 [D+1], belief nodes at each depth.
+        seconds: wall-clock time of the whole call.
+        bytes: held by the tree.
+        overflow: True when the tree reached ``max_nodes`` and the search stopped early.
+        stop_reason: "deadline", "episodes", "steps", "capacity" or "cancelled".
+        root_entropy: of the root policy, in nats.
+        eta: inverse temperature used.
+        backend, storage: what ran.
+        reused: belief nodes kept from the decision before.
+    """
+
+    iterations: int
+    episodes: int
+    steps: int
+    n_beliefs: int
+    n_actions: int
+    depth_histogram: Array
+    seconds: float
+    bytes: int
+    overflow: bool
+    stop_reason: str
+    root_entropy: float
+    eta: float
+    backend: str
+    storage: str
+    reused: int = 0
+
+
+@attrs.frozen
+class Decision:
+    """The outcome of one search.
+
+    Attributes:
+        action: the action of the highest preference among those tried.
+        preferences: float64 [A], Ψ at the root.
+        policy: float64 [A], softmax(η Ψ).
+        values: float64 [A], mean value of each action, NaN where it was not tried.
+        visits: int64 [A].
+        value: V at the root.
+        stats: what the search did.
+    """
+
+    action: int
+    preferences: Array
+    policy: Array
+    values: Array
+    visits: Array
+    value: float
+    stats: PlanStats
+
+
+class OnlinePlanner:
+    """What all online planners share: checks, the clock, cancelling, and the shape of a decision.
+
+    A subclass provides a tree with ``begin``, ``iterate`` and ``root``.
+    """
+
+    model: Model
+    config: Any
+    backend: str
+    eta: float
+    _tree: Any
+    _rng: np.random.Generator
+
+    def _init(self, model: Model, config: Any, rng: np.random.Generator | None) -> None:
+        self.model, self.config = model, config
+        self._rng = np.random.default_rng(0) if rng is None else rng
+        self._cancelled = threading.Event()
+        self._step_seconds: float | None = None
+        self._now = time.perf_counter
+
+    def reseed(self, rng: np.random.Generator) -> None:
+        """Draw the seeds of later decisions from this generator."""
+        self._rng = rng
+
+    def warmup(self) -> None:
+        """Compile and touch everything a decision needs, so that the first deadline is met like any other."""
+        rng = np.random.default_rng(0)
+        particles = self.model.initial(64, rng)
+        step_seconds: float | None = None
+        for weights in (None, np.full(64, 1.0 / 64)):
+            self._start(Belief(particles, weights), 0)
+            for iteration in range(4):
+                before, steps = time.perf_counter(), self._tree.steps
+                self._tree.iterate(iteration, 64, 64 * iteration, min(self.config.max_depth, 1 + iteration))
+                done = max(1, self._tree.steps - steps)
+                step_seconds = (time.perf_counter() - before) / done
+        self._tree.root()
+        self._step_seconds = step_seconds
+
+    def cancel(self) -> None:
+        """Ask a running ``plan`` to stop after its iteration and return what it has; call it from any thread."""
+        self._cancelled.set()
+
+    def plan(
+        self,
+        belief: Any,
+        *,
+        deadline: float | None = None,
+        horizon: int | None = None,
+        max_episodes: int | None = None,
+        max_steps: int | None = None,
+    ) -> Decision:
+        """Choose an action.
+
+        Arguments:
+            belief: a :class:`Belief`, a pair (particles [N, state_width], weights [N]), or particles alone.
+            deadline: seconds from now; overrides ``config.seconds``.
+            horizon: longest episode; overrides ``config.max_depth``.
+            max_episodes, max_steps: override the settings of the same names.
+
+        Raises:
+            BeliefError: the belief is empty, impossible, or of the wrong shape.
+            ModelError: the model returned something that breaks its contract.
+            ValueError: a budget that is not positive.
+
+        Notes: with no clock in the budget the decision is determined by the generator's state, bit by bit on CPU. With
+            one, at least one iteration of a few episodes is run however short the time is.
+        """
+        started = time.perf_counter()
+        self._now = time.thread_time if self.config.clock == "cpu" else time.perf_counter
+        opened = self._now()
+        limits = self._limits(deadline, horizon, max_episodes, max_steps)
+        root = self._checked(belief)
+        self._cancelled.clear()
+        reused = self._start(root, int(self._rng.integers(2**63)))
+        iterations, episodes, reason = self._search(opened, *limits)
+        return self._decision(started, iterations, episodes, reason, reused)
+
+    def _limits(
+        self, deadline: float | None, horizon: int | None, episodes: int | None, steps: int | None
+    ) -> tuple[float | None, int, int | None, int | None]:
+        c = self.config
+        seconds = c.seconds if deadline is None else deadline
+        if deadline is None and (episodes is not None or steps is not None):
+            seconds = None
+        for name, value in (("deadline", seconds), ("horizon", horizon), ("max_episodes", episodes), ("max_steps", steps)):
+            if value is not None and not value > 0:
+                raise ValueError(f"expected {name} > 0, got {value}; leave it out to use the settings")
+        return (
+            seconds,
+            c.max_depth if horizon is None else int(horizon),
+            c.max_episodes if episodes is None else int(episodes),
+            c.max_steps if steps is None else int(steps),
+        )
+
+    def _checked(self, belief: Any) -> Belief:
+        root = Belief.of(belief, self.model.state_width)
+        dead = self.model.is_terminal(root.particles)
+        if dead is not None and dead.any():
+            alive = ~dead
+            if not alive.any():
+                raise BeliefError(
+                    f"expected a state to plan from, got {len(dead)} terminal ones: the episode is over under this belief"
+                )
+            root = Belief.of((root.particles[alive], None if root.weights is None else root.weights[alive]), self.model.state_width)
+        return root
+
+    def _start(self, root: Belief, seed: int) -> int:
+        cumulative = None if root.weights is None else np.cumsum(root.weights)
+        self._tree.begin(root.particles, cumulative, seed)
+        return 0
+
+    def _search(
+        self, opened: float, seconds: float | None, horizon: int, max_episodes: int | None, max_steps: int | None
+    ) -> tuple[int, int, str]:
+        c, tree = self.config, self._tree
+        iteration = episodes = 0
+        while True:
+            depth = min(horizon, c.depth(iteration))
+            n = c.n_episodes
+            if seconds is not None:
+                n = self._affordable(n, depth, seconds - (self._now() - opened), iteration)
+            if max_episodes is not None:
+                n = min(n, max_episodes - episodes)
+            if n < 1:
+                return iteration, episodes, "deadline" if seconds is not None and episodes != max_episodes else "episodes"
+            before, steps = self._now(), tree.steps
+            done = tree.iterate(iteration, n, episodes, depth)
+            cost = (self._now() - before) / max(1, tree.steps - steps)
+            self._step_seconds = cost if self._step_seconds is None else 0.7 * self._step_seconds + 0.3 * cost
+            episodes += done
+            iteration += 1
+            if tree.overflow:
+                return iteration, episodes, "capacity"
+            if max_episodes is not None and episodes >= max_episodes:
+                return iteration, episodes, "episodes"
+            if max_steps is not None and tree.steps >= max_steps:
+                return iteration, episodes, "steps"
+            if self._cancelled.is_set():
+                return iteration, episodes, "cancelled"
+
+    def _affordable(self, n: int, depth: int, left: float, iteration: int) -> int:
+        """Return the episodes of this length that fit in the time left; at least a few in the first iteration."""
+        if self._step_seconds is None:
+            return min(n, _PILOT)
+        fitting = int(_MARGIN * left / (self._step_seconds * depth))
+        if iteration == 0:
+            return max(1, min(n, _PILOT), min(n, fitting)) if left > 0 else 1
+        return min(n, fitting) if fitting >= min(n, _PILOT) else 0
+
+    def _decision(self, started: float, iterations: int, episodes: int, reason: str, reused: int) -> Decision:
+        tree = self._tree
+        psi, visits, values, value = tree.root()
+        if not np.any(visits > 0):
+            raise ModelError("the search ended before any action was tried; give max_nodes or the budget more room")
+        policy = self._policy(psi, visits)
+        positive = policy[policy > 0]
+        action = int(np.argmax(np.where(visits > 0, psi, -np.inf)))
+        stats = PlanStats(
+            iterations, episodes, tree.steps, tree.n_beliefs, tree.n_action_nodes, tree.depth_histogram(),
+            time.perf_counter() - started, tree.nbytes, tree.overflow, reason, float(-(positive * np.log(positive)).sum()),
+            self.eta, self.backend, tree.storage, reused,
+        )  # fmt: skip
+        return Decision(action, psi, policy, values, visits, value, stats)
+
+    def _policy(self, preferences: Array, visits: Array) -> Array:
+        raise NotImplementedError
+
+
+class VOPP(OnlinePlanner):
+    """Vectorised online planner for one model.
+
+    Arguments:
+        model: what to plan with; see :class:`sfumato_vopp.Model`.
+        config: how to search.
+        rng: seeds the search of each decision; ``numpy.random.default_rng(0)`` when not given.
+        backend: "numba" (fused CPU code, needs ``model.compiled()``), "numpy", or "torch". None: numba when the model has
+            compiled functions, else numpy.
+        device: for torch, "cpu" or "cuda".
+
+    One planner serves one thread at a time; ``cancel`` may be called from any other.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: SearchConfig | None = None,
+        rng: np.random.Generator | None = None,
+        backend: Backend | None = None,
+        device: str = "cpu",
+    ) -> None:
+        from sfumato_vopp.backends import make_tree
+
+        self._init(model, SearchConfig() if config is None else config, rng)
+        self.eta = self.config.resolve_eta(model.reward_range)
+        self._tree, self.backend = make_tree(model, self.config, self.eta, backend, device)
+
+    def _policy(self, preferences: Array, visits: Array) -> Array:
+        weights = np.exp(self.eta * (preferences - preferences.max()))
+        return weights / weights.sum()
+
+
+class POMCP(OnlinePlanner):
+    """Partially observable UCT on the same models, as a baseline; needs ``model.compiled()``.
+
+    Arguments: as for :class:`VOPP`. ``Decision.preferences`` are the mean values, ``policy`` the shares of visits.
+
+    Source: Silver and Veness, "Monte-Carlo planning in large POMDPs", NeurIPS 2010.
+    """
+
+    def __init__(self, model: Model, config: POMCPConfig | None = None, rng: np.random.Generator | None = None) -> None:
+        from sfumato_vopp.backends import compiled_or_raise
+        from sfumato_vopp.pomcp_numba import POMCPTree
+
+        self._init(model, POMCPConfig() if config is None else config, rng)
+        self.eta, self.backend = float("nan"), "numba"
+        self._tree = POMCPTree(model, compiled_or_raise(model), self.config)
+
+    def _policy(self, preferences: Array, visits: Array) -> Array:
+        return visits / visits.sum()

@@ -1,0 +1,42 @@
+"""What this plugin offers to sfumato. Light: nothing is imported but the names of what could be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sfumato import PLUGIN_API, BackendSpec, ComponentSpec, hookimpl
+
+__all__ = ["PLUGIN_API", "sfumato_components"]
+
+_SOURCE = "arXiv:2510.27191"
+_NUMBA = (BackendSpec("numba", devices=("cpu",), extra="numba"),)
+_TASKS = (
+    ("tiger", "TigerTask", "TigerConfig", "Listen, or open one of two doors", "Kaelbling et al. 1998"),
+    ("rocksample", "RockSampleTask", "RockSampleConfig", "Rover, rocks of unknown worth, a fading sensor", "Smith and Simmons 2004"),
+)
+_SOLVERS = (
+    (
+        "planner", "PlannerSolver", "PlannerConfig", "VOPP: vectorised online planning with reference policies", _SOURCE,
+        (*_NUMBA, BackendSpec("numpy", devices=("cpu",))),
+    ),
+    ("pomcp", "POMCPSolver", "POMCPSolverConfig", "POMCP (partially observable UCT), compiled", "Silver and Veness 2010", _NUMBA),
+)  # fmt: skip
+
+
+@hookimpl
+def sfumato_components() -> Iterator[ComponentSpec]:
+    """Yield the tasks, the solvers and the evaluator."""
+    for name, target, config, summary, source in _TASKS:
+        yield ComponentSpec(
+            "task", f"vopp/{name}", target=f"sfumato_vopp.tasks:{target}", config=f"sfumato_vopp.task_config:{config}",
+            version=1, summary=summary, source=source, evaluators=("vopp/discounted-return",),
+        )  # fmt: skip
+    for name, target, config, summary, source, backends in _SOLVERS:
+        yield ComponentSpec(
+            "solver", f"vopp/{name}", target=f"sfumato_vopp.solvers:{target}", config=f"sfumato_vopp.task_config:{config}",
+            version=1, summary=summary, source=source, backends=backends, timing="exclusive",
+        )  # fmt: skip
+    yield ComponentSpec(
+        "evaluator", "vopp/discounted-return", target="sfumato_vopp.evaluators:DiscountedReturn", version=1,
+        summary="Discounted return, success, and the time a decision took",
+    )  # fmt: skip

@@ -1,0 +1,126 @@
+"""Solvers for sfumato's runner: a belief filter, and a planner that is asked at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from sfumato.protocols import Context, Policy, Runtime, Solver, Task
+from sfumato.records import Refusal, Start, Step
+from sfumato_vopp.belief import ExactFilter, ParticleFilter
+from sfumato_vopp.model import Model
+from sfumato_vopp.planner import POMCP, VOPP, OnlinePlanner
+from sfumato_vopp.task_config import PlannerConfig, POMCPSolverConfig
+
+__all__ = ["OnlinePolicy", "POMCPSolver", "PlannerSolver", "make_filter"]
+
+C = TypeVar("C", PlannerConfig, POMCPSolverConfig)
+
+
+def make_filter(model: Model, kind: str, n_particles: int, exact_limit: int, rng: np.random.Generator) -> Any:
+    """Return the filter the settings ask for; "auto" is exact where the model allows it and the support is small."""
+    if kind == "auto":
+        start = model.initial_distribution()
+        small = start is not None and len(start[0]) <= exact_limit and model.transitions(start[0][:1], 0) is not None
+        kind = "exact" if small else "particles"
+    return ExactFilter(model) if kind == "exact" else ParticleFilter(model, n_particles, rng)
+
+
+class OnlinePolicy(Policy[int, int]):
+    """Filters what was observed, plans from the belief, executes the best action."""
+
+    def __init__(self, solver: Any, ctx: Context) -> None:
+        self._solver, self._ctx = solver, ctx
+        self._model: Model | None = None
+        self._planner: OnlinePlanner | None = None
+
+    def reset(self, start: Start[int], rng: np.random.Generator) -> None:
+        """Begin an episode from the model's initial belief."""
+        model = start.public["pomdp_model"]
+        c = self._solver.config
+        if model is not self._model:
+            self._model = model
+            self._planner = self._solver.make_planner(model, self._ctx, rng)
+            self._planner.warmup()
+        assert self._planner is not None
+        self._planner.reseed(rng)
+        self._filter = make_filter(model, c.filter, c.n_particles, c.exact_limit, rng)
+        self._action = -1
+        self._totals = {"decisions": 0, "simulated_steps": 0, "plan_seconds": 0.0, "max_plan_seconds": 0.0, "overflows": 0}
+
+    def act(self, observation: int) -> int:
+        """Plan from the belief as it is."""
+        assert self._planner is not None
+        decision = self._planner.plan(self._filter.belief)
+        self._action = decision.action
+        stats, totals = decision.stats, self._totals
+        totals["decisions"] += 1
+        totals["simulated_steps"] += stats.steps
+        totals["plan_seconds"] += stats.seconds
+        totals["max_plan_seconds"] = max(totals["max_plan_seconds"], stats.seconds)
+        totals["overflows"] += int(stats.overflow)
+        return decision.action
+
+    def observe(self, step: Step[int]) -> None:
+        """Condition the belief on what was seen."""
+        if not (step.terminated or step.truncated):
+            self._filter.update(self._action, int(step.observation))
+
+    def notes(self) -> Mapping[str, Any]:
+        """Return how many decisions were made and what they cost."""
+        return dict(self._totals)
+
+    def spawn(self) -> OnlinePolicy:
+        """Return a policy with a planner of its own: a tree serves one episode at a time."""
+        return OnlinePolicy(self._solver, self._ctx)
+
+
+class OnlineSolver(Solver[Any, int, int], Generic[C]):
+    """What the online solvers share."""
+
+    timing = "exclusive"
+
+    def __init__(self, config: C) -> None:
+        self.config: C = config
+
+    def supports(self, task: Task[Any, int, int], runtime: Runtime[Any, Any, int, int]) -> Refusal | None:
+        """Decline tasks that show no POMDP model."""
+        if "pomdp_model" not in task.offers:
+            return Refusal("this planner needs a task that offers 'pomdp_model'", "choose one of the vopp/… tasks")
+        return None
+
+    def solve(self, task: Task[Any, int, int], ctx: Context) -> OnlinePolicy:
+        """Return the policy; a task with one model for all episodes is compiled for here."""
+        policy = OnlinePolicy(self, ctx)
+        model = getattr(task, "model", None)
+        if isinstance(model, Model):
+            policy._model = model
+            policy._planner = self.make_planner(model, ctx, ctx.stream("train"))
+            policy._planner.warmup()
+        return policy
+
+    def make_planner(self, model: Model, ctx: Context, rng: np.random.Generator) -> OnlinePlanner:
+        """Build the planner for one model."""
+        raise NotImplementedError
+
+    def replay_promise(self) -> str:
+        """Say "statistical" with a clock in the budget, else "bits"."""
+        return "bits" if self.config.seconds is None else "statistical"
+
+
+class PlannerSolver(OnlineSolver[PlannerConfig]):
+    """VOPP; see :class:`sfumato_vopp.planner.VOPP`."""
+
+    def make_planner(self, model: Model, ctx: Context, rng: np.random.Generator) -> VOPP:
+        """Build the planner for one model, on the backend the run asks for."""
+        return VOPP(model, self.config, rng, backend=ctx.backend, device=ctx.device)  # type: ignore[arg-type]
+
+
+class POMCPSolver(OnlineSolver[POMCPSolverConfig]):
+    """POMCP; see :class:`sfumato_vopp.planner.POMCP`."""
+
+    def make_planner(self, model: Model, ctx: Context, rng: np.random.Generator) -> POMCP:
+        """Build the planner for one model."""
+        return POMCP(model, self.config, rng)

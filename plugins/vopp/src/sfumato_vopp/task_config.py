@@ -1,0 +1,71 @@
+"""Settings of the tasks and solvers as the runner sees them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import attrs
+from attrs import validators as v
+
+from sfumato_vopp.config import POMCPConfig, SearchConfig
+
+__all__ = ["POMCPSolverConfig", "PlannerConfig", "RockSampleConfig", "TaskConfig", "TigerConfig"]
+
+_unit: Any = [v.gt(0), v.le(1)]
+
+
+@attrs.frozen(kw_only=True)
+class TaskConfig:
+    """What every task has.
+
+    Attributes:
+        discount: γ.
+        max_steps: step limit of an episode.
+        stratified: where the start states can be listed and are equally likely, episode k starts in the k-th of a fixed
+            random order of them, so that a whole number of rounds is exactly the prior; else starts are drawn.
+    """
+
+    discount: float = attrs.field(default=0.95, validator=_unit)
+    max_steps: int = attrs.field(default=100, validator=v.ge(1))
+    stratified: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class TigerConfig(TaskConfig):
+    """Tiger. ``accuracy``: probability that a sound comes from the tiger's side."""
+
+    accuracy: float = attrs.field(default=0.85, validator=[v.ge(0.5), v.lt(1)])
+
+
+@attrs.frozen(kw_only=True)
+class RockSampleConfig(TaskConfig):
+    """RockSample(n, k); published layouts for (7,8) and (11,11), others drawn from ``layout_seed``."""
+
+    n: int = attrs.field(default=7, validator=[v.ge(2), v.le(255)])
+    k: int = attrs.field(default=8, validator=[v.ge(1), v.le(46)])
+    layout_seed: int = attrs.field(default=0, validator=v.ge(0))
+
+
+@attrs.frozen(kw_only=True, slots=False)  # a second base with slots cannot be mixed in
+class _FilterConfig:
+    filter: Literal["auto", "exact", "particles"] = attrs.field(
+        default="auto", validator=v.in_(("auto", "exact", "particles"))
+    )
+    n_particles: int = attrs.field(default=20_000, validator=v.ge(1))
+    exact_limit: int = attrs.field(default=4096, validator=v.ge(1))
+
+
+@attrs.frozen(kw_only=True)
+class PlannerConfig(_FilterConfig, SearchConfig):
+    """VOPP as a solver: the search's settings, and how the belief is kept.
+
+    Attributes:
+        filter: "exact" over listed states, "particles", or "auto": exact where the model lists its outcomes and starts from
+            at most ``exact_limit`` states.
+        n_particles: of the particle filter.
+    """
+
+
+@attrs.frozen(kw_only=True)
+class POMCPSolverConfig(_FilterConfig, POMCPConfig):
+    """POMCP as a solver: its settings, and how the belief is kept (as in :class:`PlannerConfig`)."""

@@ -1,0 +1,119 @@
+"""Tasks for sfumato's runner: each problem's model as a world, played from a start state that the agent does not see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import attrs
+import numpy as np
+
+from sfumato.protocols import Context, Episode, Task
+from sfumato.records import Start, Step
+from sfumato_vopp.errors import ModelError
+from sfumato_vopp.model import Model
+from sfumato_vopp.models.rocksample import MAPS, RockSample, random_rocks
+from sfumato_vopp.models.tiger import Tiger
+from sfumato_vopp.task_config import RockSampleConfig, TaskConfig, TigerConfig
+
+__all__ = ["NO_OBSERVATION", "Instance", "PomdpTask", "RockSampleTask", "TigerTask"]
+
+#: What an agent is shown before its first action.
+NO_OBSERVATION = -1
+
+
+@attrs.frozen(eq=False)
+class Instance:
+    """One episode's problem: its index and the model of its world."""
+
+    index: int
+    model: Model
+
+
+class PomdpEpisode(Episode[int, int]):
+    """A model played from one hidden start state."""
+
+    def __init__(self, instance: Instance, state: Any, rng: np.random.Generator) -> None:
+        self._model, self._state, self._rng = instance.model, state, rng
+        self._start = state
+
+    def reset(self) -> Start[int]:
+        """Show the model, and no observation yet."""
+        return Start(NO_OBSERVATION, {"pomdp_model": self._model})
+
+    def step(self, action: int) -> Step[int]:
+        """Carry out an action.
+
+        Raises:
+            ModelError: an action id out of range.
+        """
+        a = int(action)
+        if not 0 <= a < self._model.n_actions:
+            raise ModelError(f"expected an action in 0 … {self._model.n_actions - 1}, got {action}")
+        out = self._model.step(self._state, np.array([a]), self._rng)
+        self._state = out.states
+        return Step(int(out.observations[0]), float(out.rewards[0]), bool(out.terminal[0]), False)
+
+    def truth(self) -> Mapping[str, Any]:
+        """Return the start state and the last one."""
+        return {"start_state": self._start[0].tolist(), "last_state": self._state[0].tolist()}
+
+
+class PomdpTask(Task[Instance, int, int]):
+    """A family of episodes on one model; subclasses say which.
+
+    ``Start.public["pomdp_model"]`` is the model; observations and actions are its ids. The first observation is -1.
+    """
+
+    offers: ClassVar[frozenset[str]] = frozenset({"pomdp_model"})
+
+    def __init__(self, config: TaskConfig) -> None:
+        self.config = config
+        self.max_steps = config.max_steps
+        self.model = self.make_model()
+        self._strata = self._listed_starts() if config.stratified else None
+
+    def make_model(self) -> Model:
+        """Build the model from the settings."""
+        raise NotImplementedError
+
+    def _listed_starts(self) -> Any:
+        listed = self.model.initial_distribution()
+        if listed is None or not np.allclose(listed[1], listed[1][0]):
+            return None
+        return listed[0][np.random.default_rng(20260101).permutation(len(listed[0]))]
+
+    def instances(self, ctx: Context) -> Iterable[Instance]:
+        """Yield one instance for each index."""
+        for index in ctx.indices:
+            yield Instance(int(index), self.model)
+
+    def start(self, instance: Instance, ctx: Context, rng: np.random.Generator) -> PomdpEpisode:
+        """Begin an episode in a start state that only the world knows."""
+        if self._strata is not None:
+            state = self._strata[instance.index % len(self._strata)][None]
+        else:
+            state = instance.model.initial(1, rng)
+        return PomdpEpisode(instance, state, rng)
+
+
+class TigerTask(PomdpTask):
+    """Tiger; see :class:`sfumato_vopp.models.tiger.Tiger`."""
+
+    config: TigerConfig
+
+    def make_model(self) -> Model:
+        """Build the model from the settings."""
+        return Tiger(self.config.accuracy, self.config.discount)
+
+
+class RockSampleTask(PomdpTask):
+    """RockSample; see :class:`sfumato_vopp.models.rocksample.RockSample`."""
+
+    config: RockSampleConfig
+
+    def make_model(self) -> Model:
+        """Build the model from the settings."""
+        c = self.config
+        rocks = None if (c.n, c.k) in MAPS else random_rocks(c.n, c.k, np.random.default_rng(c.layout_seed))
+        return RockSample(c.n, c.k, rocks, c.discount)
