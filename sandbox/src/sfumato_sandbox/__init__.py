@@ -30,12 +30,13 @@ if TYPE_CHECKING:
         ToolCall,
         Truncated,
     )
-    from sfumato_sandbox.session import Session
+    from sfumato_sandbox.session import STATELESS, Session
 
 __version__ = "0.1.0"
 
 _WHERE = {
     "Interpreter": "interpreter",
+    "STATELESS": "session",
     "Session": "session",
     **dict.fromkeys(
         ["IsolationUnavailable", "SandboxError", "SessionClosed", "ToolCallError", "ToolError"], "errors"
@@ -46,6 +47,7 @@ _WHERE = {
     ),
 }  # fmt: skip
 __all__ = [
+    "STATELESS",
     "ActionError",
     "Artifact",
     "Global",

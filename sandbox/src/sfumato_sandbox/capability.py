@@ -14,6 +14,8 @@ from sfumato_sandbox.records import Isolation
 PROBE = pathlib.Path(__file__).with_name("_inside") / "probe.py"
 NAMESPACES = (("user", 0x10000000), ("pid", 0x20000000), ("net", 0x40000000), ("ipc", 0x8000000))
 
+NAMESPACE_FLAGS = sum(flag for _, flag in NAMESPACES)
+
 
 @functools.cache
 def _probe() -> tuple[int, bool, tuple[str, ...], tuple[str, ...]]:
@@ -28,10 +30,9 @@ def _probe() -> tuple[int, bool, tuple[str, ...], tuple[str, ...]]:
         program = seccomp.child_program()
     except IsolationUnavailable as error:
         missing.append(str(error))
-    flags = sum(flag for _, flag in NAMESPACES)
     # In a process of its own: these tries cannot be undone, and the host may have threads.
     answer = subprocess.run(
-        [sys.executable, "-S", "-P", "-s", str(PROBE), str(flags)],
+        [sys.executable, "-S", "-P", "-s", str(PROBE), str(NAMESPACE_FLAGS)],
         input=program.hex(), capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     found = json.loads(answer.stdout)

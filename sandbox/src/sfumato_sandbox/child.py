@@ -14,10 +14,10 @@ from typing import Any
 
 import attrs
 
-from sfumato_sandbox import scratch
 from sfumato_sandbox._inside import wire
 from sfumato_sandbox.errors import SandboxError
 from sfumato_sandbox.records import Limits
+from sfumato_sandbox.scratch import Directory
 from sfumato_sandbox.zygote import Ticket, Zygote
 
 SEND_SECONDS = 5
@@ -26,14 +26,16 @@ _READ = select.POLLIN | select.POLLHUP
 
 @attrs.frozen
 class Ending:
-    """How a process ended: exit status (negative: signal number), CPU seconds, peak resident bytes."""
+    """How a process ended: exit status (negative: signal number; None: unknown), CPU seconds, peak resident bytes."""
 
-    status: int
+    status: int | None
     cpu: float
     rss: int
 
     def explain(self) -> str:
         """Say in words what ended the process, where nobody outside killed it."""
+        if self.status is None:
+            return "the process died (it came from a snapshot; how it died is not known)"
         if self.status >= 0:
             return f"the process ended itself with status {self.status}"
         name = signal.Signals(-self.status).name
@@ -48,33 +50,32 @@ class Ending:
 
 
 class Child:
-    """Made by `spawn`, which only asks for it; `wait_ready` is where its creation is waited for."""
+    """A process of a session. Making one only asks for it; `wait_ready` is where it is waited for.
 
-    def __init__(self, zygote: Zygote, limits: Limits, init: dict[str, Any], snapshots: bool = False) -> None:
+    `request` is what the process is asked from: the zygote (`by_zygote`), or a parked snapshot.
+    """
+
+    def __init__(self, zygote: Zygote, limits: Limits) -> None:
         self.zygote = zygote
-        self.limits = limits
         self.nonce = secrets.token_hex(8)
         self.reader = wire.Reader(limits.message_bytes)
         self.ready = False
-        self.pid = 0
+        self.pid = self.leader = 0
+        self.notify = -1
         self.dead = False
-        self.name = f"s{secrets.token_hex(6)}"
-        self.known: dict[str, tuple[int, int]] = {}
         self._kill: Ticket | None = None
-        fds: list[int] = []
+        self._fork: Ticket | None = None
+        self.theirs: list[int] = []
         try:
-            os.mkdir(self.name, 0o700, dir_fd=zygote.root_fd)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-            self.directory = os.open(self.name, flags, dir_fd=zygote.root_fd)
             self.channel, theirs = socket.socketpair()
-            fds = [theirs.detach()]
+            self.theirs.append(theirs.detach())
             self.out, write_out = os.pipe()
-            fds.append(write_out)
+            self.theirs.append(write_out)
             self.err, write_err = os.pipe()
-            fds.append(write_err)
+            self.theirs.append(write_err)
         except OSError as error:
             raise SandboxError(
-                f"a session needs 4 descriptors and a directory, but {error}; close sessions or raise `ulimit -n`"
+                f"a session needs 5 descriptors, but {error}; close sessions or raise `ulimit -n`"
             ) from error
         self.fd = self.channel.fileno()
         # A process that has stopped itself must not block the host for ever.
@@ -84,22 +85,32 @@ class Child:
         self.poll = select.poll()
         for fd in (self.fd, self.out, self.err):
             self.poll.register(fd, _READ)
+
+    @classmethod
+    def by_zygote(
+        cls, zygote: Zygote, limits: Limits, directory: Directory, init: dict[str, Any], snapshots: bool
+    ) -> Child:
+        """Ask the zygote for a process."""
+        child = cls(zygote, limits)
+        names = ("memory_bytes", "cpu_seconds", "file_bytes", "open_files")
         request = {
             "op": "fork",
-            "limits": {
-                name: getattr(limits, name)
-                for name in ("memory_bytes", "cpu_seconds", "file_bytes", "open_files")
-            },
-            "scratch": os.path.join(zygote.root, self.name),
-            "nonce": self.nonce,
+            "limits": {name: getattr(limits, name) for name in names},
+            "scratch": directory.path,
+            "nonce": child.nonce,
             "snapshots": snapshots,
         }
         try:
-            self._fork = zygote.request(request, [*fds, self.directory])
+            child._fork = zygote.request(request, [*child.theirs, directory.fd])
         finally:
-            for fd in fds:
-                os.close(fd)
-        self.send({"t": "init", **init})
+            child.hand_over()
+        child.send({"t": "init", **init})
+        return child
+
+    def hand_over(self) -> None:
+        """Close the far ends here, once the other process has them."""
+        while self.theirs:
+            os.close(self.theirs.pop())
 
     def send(self, message: dict[str, Any]) -> None:
         """Write a frame; an end that is gone is noticed when reading."""
@@ -113,14 +124,17 @@ class Child:
         """
         if self.ready:
             return
-        answer = self._fork.wait()
-        if "error" in answer:
-            self.dead = True
-            raise SandboxError(f"making a process failed: {answer['error']}")
-        self.pid = answer["pid"]
-        message = self.reader.read(self.fd)
+        if self._fork is not None:
+            answer = self._fork.wait()
+            if "error" in answer:
+                raise SandboxError(f"making a process failed: {answer['error']}")
+            self.pid = self.leader = answer["pid"]
+        message, fds = wire.receive_with_fds(self.channel)
         if message != {"t": "ready", "n": self.nonce}:
             raise SandboxError(f"confining a process failed: {(message or {}).get('message', 'it died')}")
+        if fds:
+            self.notify = fds[0]
+            self.poll.register(self.notify, _READ)
         self.ready = True
 
     def interrupt(self) -> None:
@@ -150,29 +164,27 @@ class Child:
         with contextlib.suppress(KeyError):
             self.poll.unregister(fd)
 
-    def disk_full(self) -> bool:
-        """Say whether the files of this session exceed its limits."""
-        size, count = scratch.usage(self.directory, self.limits.disk_files)
-        return size > self.limits.disk_bytes or count > self.limits.disk_files
-
-    def kill(self) -> None:
-        """Ask the zygote to kill the process and all that it forked, without waiting for it."""
+    def kill(self, group: bool = True) -> None:
+        """Ask the zygote to kill the process, with `group` all that its session forked, without waiting."""
         if self._kill is None and not self.dead:
-            self.pid = self.pid or self._fork.wait().get("pid", 0)
-            self._kill = self.zygote.request({"op": "kill", "pid": self.pid})
+            if not self.pid and self._fork is not None:
+                self.pid = self.leader = self._fork.wait().get("pid", 0)
+            self._kill = self.zygote.request(
+                {"op": "kill", "pid": self.pid, "leader": self.leader, "group": group}
+            )
 
-    def end(self) -> Ending:
-        """Kill, wait for the end, give everything back."""
+    def end(self, group: bool = True) -> Ending:
+        """Kill, wait for the end, give the descriptors back."""
         answer: dict[str, Any] = {}
         try:
-            self.kill()
+            self.kill(group)
             if self._kill is not None:
                 answer = self._kill.wait()
         finally:
             if not self.dead:
                 self.dead = True
                 self.channel.close()
-                for fd in (self.out, self.err, self.directory):
+                self.hand_over()
+                for fd in (self.out, self.err):
                     os.close(fd)
-                scratch.remove(self.zygote.root_fd, self.name)
-        return Ending(answer.get("status", 0), answer.get("cpu", 0.0), answer.get("rss", 0))
+        return Ending(answer.get("status"), answer.get("cpu", 0.0), answer.get("rss", 0))

@@ -12,7 +12,7 @@ from typing import Any
 
 from sfumato_sandbox import capability, packages
 from sfumato_sandbox.records import Isolation, Limits, Tool
-from sfumato_sandbox.session import Options, Session
+from sfumato_sandbox.session import Options, Session, ToolState
 from sfumato_sandbox.zygote import Zygote
 
 # Landlock access bits; _inside/confine.py names them (it cannot be imported where there is no Linux).
@@ -82,19 +82,33 @@ class Interpreter:
         *,
         seed: int = 0,
         modules: tuple[str, ...] = (),
+        snapshots: int = 0,
+        tool_state: ToolState | None = None,
     ) -> Session:
         """Open a session in which the code may call `tools` by name.
 
-        `seed` seeds `random` and `numpy.random` inside. `modules` are put into each fresh namespace.
+        Arguments:
+            tools: host functions (or `Tool`s with a signature and documentation) by name.
+            limits: what the session may use.
+            seed: of `random` and `numpy.random` inside; non-negative.
+            modules: put into each fresh namespace.
+            snapshots: the most snapshots kept at a time; 0 takes none. Persistent sessions only.
+            tool_state: (save, load) of what the tools act on, so that a snapshot holds it too, or
+                `STATELESS` when they act on nothing.
         """
         import attrs
+
+        if snapshots and not self._options.persistent:
+            raise ValueError(
+                "a stateless session has nothing to snapshot; open an Interpreter(persistent=True)"
+            )
 
         made = {
             name: tool if isinstance(tool, Tool) else Tool(name, tool, doc=tool.__doc__ or "")
             for name, tool in (tools or {}).items()
         }
-        options = attrs.evolve(self._options, modules=tuple(modules))
-        return Session(self._zygote, made, limits, options, seed, self.isolation.level)
+        options = attrs.evolve(self._options, modules=tuple(modules), snapshots=snapshots)
+        return Session(self._zygote, made, limits, options, seed, self.isolation.level, tool_state)
 
     def close(self) -> None:
         """End all sessions and the warmed process. May be called again."""
@@ -126,11 +140,15 @@ def _config(isolation: Isolation, found: packages.Packages) -> dict[str, Any]:
     paths = [(path, READ_FILE | (READ_DIR if os.path.isdir(path) else 0)) for path in readable]
     paths += [(folder, READ_DIR) for folder in found.folders]
     paths += [device for device in DEVICES if os.path.exists(device[0])]
-    programs = ("", "")
+    programs = ("", "", "")
     if isolation.level >= 1:
         from sfumato_sandbox import seccomp
 
-        programs = (seccomp.child_program().hex(), seccomp.child_program(True).hex())
+        programs = (
+            seccomp.child_program().hex(),
+            seccomp.child_program(True).hex(),
+            seccomp.zygote_program().hex(),
+        )
     return {
         "level": isolation.level,
         "paths": paths,
@@ -138,5 +156,7 @@ def _config(isolation: Isolation, found: packages.Packages) -> dict[str, Any]:
         "preload": list(found.preload),
         "seccomp": programs[0],
         "seccomp_notified": programs[1],
+        "seccomp_zygote": programs[2],
+        "namespaces": capability.NAMESPACE_FLAGS if isolation.level >= 2 else 0,
         "platform": sys.platform,
     }

@@ -14,6 +14,23 @@ MAX_DEPTH = 32
 NOFOLLOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+class Directory:
+    """One session's private directory under `parent`, with what has been collected from it."""
+
+    def __init__(self, root: str, parent: int) -> None:
+        self.parent = parent
+        self.name = f"s{secrets.token_hex(6)}"
+        self.path = os.path.join(root, self.name)
+        self.known: dict[str, tuple[int, int]] = {}
+        os.mkdir(self.name, 0o700, dir_fd=parent)
+        self.fd = os.open(self.name, NOFOLLOW | os.O_DIRECTORY, dir_fd=parent)
+
+    def close(self) -> None:
+        """Remove the directory and all it holds."""
+        os.close(self.fd)
+        remove(self.parent, self.name)
+
+
 def walk(
     directory: int, prefix: str = "", depth: int = MAX_DEPTH
 ) -> Iterator[tuple[str, int, os.stat_result]]:
@@ -76,6 +93,31 @@ def collect(directory: int, max_bytes: int, known: dict[str, tuple[int, int]]) -
                 known[path] = mark
                 found.append(Artifact(path, content))
     return tuple(found)
+
+
+def save(directory: int, max_bytes: int) -> dict[str, bytes | None]:
+    """Return the content of each regular file, and None for each folder, by relative path."""
+    files: dict[str, bytes | None] = {
+        path: None for path, _, status in walk(directory) if stat.S_ISDIR(status.st_mode)
+    }
+    files.update((file.path, file.content) for file in collect(directory, max_bytes, {}))
+    return files
+
+
+def load(directory: int, files: dict[str, bytes | None]) -> None:
+    """Make the directory hold exactly `files`. Nobody may be running in it."""
+    for name in os.listdir(directory):
+        try:
+            os.unlink(name, dir_fd=directory)
+        except OSError:
+            remove(directory, name)
+    for path, content in sorted(files.items()):
+        if content is None:
+            os.mkdir(path, 0o700, dir_fd=directory)
+        else:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+            with open(fd, "wb") as file:
+                file.write(content)
 
 
 def remove(parent: int, name: str) -> None:

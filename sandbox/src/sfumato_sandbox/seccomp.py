@@ -18,169 +18,44 @@ from __future__ import annotations
 import errno
 import functools
 import tempfile
+from typing import Any
 
 from sfumato_sandbox._inside.confine import OWN_PID
 from sfumato_sandbox.errors import IsolationUnavailable
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
 
 CLONE_THREAD = 0x10000
 CLONE_NEW = 0x7E020000  # every namespace flag of clone(2) that fits its 32-bit argument
 AF_UNIX, SOCK_STREAM, SOCK_TYPE_MASK = 1, 1, 0xF
 
-FILES = [
-    "read",
-    "write",
-    "readv",
-    "writev",
-    "pread64",
-    "pwrite64",
-    "preadv",
-    "pwritev",
-    "preadv2",
-    "pwritev2",
-    "close",
-    "close_range",
-    "fstat",
-    "stat",
-    "lstat",
-    "newfstatat",
-    "statx",
-    "access",
-    "faccessat",
-    "faccessat2",
-    "open",
-    "openat",
-    "creat",
-    "lseek",
-    "getdents64",
-    "getdents",
-    "readlink",
-    "readlinkat",
-    "getcwd",
-    "chdir",
-    "fchdir",
-    "mkdir",
-    "mkdirat",
-    "rmdir",
-    "unlink",
-    "unlinkat",
-    "rename",
-    "renameat",
-    "renameat2",
-    "symlink",
-    "symlinkat",
-    "ftruncate",
-    "truncate",
-    "fallocate",
-    "fsync",
-    "fdatasync",
-    "umask",
-    "dup",
-    "dup2",
-    "dup3",
-    "statfs",
-    "fstatfs",
-    "flock",
-    "copy_file_range",
-    "sendfile",
-    "fadvise64",
-    "readahead",
-    "pipe",
-    "pipe2",
-]
-WAITING = [
-    "poll",
-    "ppoll",
-    "select",
-    "pselect6",
-    "epoll_create",
-    "epoll_create1",
-    "epoll_ctl",
-    "epoll_wait",
-    "epoll_pwait",
-    "epoll_pwait2",
-    "eventfd2",
-    "timerfd_create",
-    "timerfd_settime",
-    "timerfd_gettime",
-    "recvfrom",
-    "recvmsg",
-    "shutdown",
-    "getsockname",
-    "getpeername",
-    "getsockopt",
-    "sendmsg",
-]
-MEMORY = [
-    "mmap",
-    "munmap",
-    "mprotect",
-    "mremap",
-    "madvise",
-    "brk",
-    "msync",
-    "mincore",
-    "futex",
-    "futex_waitv",
-    "set_robust_list",
-    "rseq",
-    "set_tid_address",
-    "arch_prctl",
-    "membarrier",
-    "mlock",
-    "munlock",
-]
-PROCESS = [
-    "rt_sigaction",
-    "rt_sigprocmask",
-    "rt_sigreturn",
-    "sigaltstack",
-    "rt_sigtimedwait",
-    "rt_sigpending",
-    "rt_sigsuspend",
-    "pause",
-    "alarm",
-    "setitimer",
-    "getitimer",
-    "nanosleep",
-    "clock_nanosleep",
-    "clock_gettime",
-    "clock_getres",
-    "gettimeofday",
-    "time",
-    "times",
-    "getrusage",
-    "sysinfo",
-    "uname",
-    "getpid",
-    "getppid",
-    "gettid",
-    "getuid",
-    "geteuid",
-    "getgid",
-    "getegid",
-    "getresuid",
-    "getresgid",
-    "getgroups",
-    "getpgrp",
-    "getpgid",
-    "getsid",
-    "sched_yield",
-    "sched_getaffinity",
-    "sched_getparam",
-    "sched_getscheduler",
-    "sched_get_priority_max",
-    "sched_get_priority_min",
-    "getpriority",
-    "getrandom",
-    "getrlimit",
-    "setrlimit",
-    "exit",
-    "exit_group",
-    "restart_syscall",
-    "wait4",
-    "waitid",
-    "getcpu",
-]
+FILES = _words("""
+read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 close close_range fstat stat
+lstat newfstatat statx access faccessat faccessat2 open openat creat lseek getdents64 getdents readlink
+readlinkat getcwd chdir fchdir mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 symlink
+symlinkat ftruncate truncate fallocate fsync fdatasync umask dup dup2 dup3 statfs fstatfs flock
+copy_file_range sendfile fadvise64 readahead pipe pipe2
+""")
+WAITING = _words("""
+poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2
+eventfd2 timerfd_create timerfd_settime timerfd_gettime recvfrom recvmsg shutdown getsockname
+getpeername getsockopt sendmsg
+""")
+MEMORY = _words("""
+mmap munmap mprotect mremap madvise brk msync mincore futex futex_waitv set_robust_list rseq
+set_tid_address arch_prctl membarrier mlock munlock
+""")
+PROCESS = _words("""
+rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack rt_sigtimedwait rt_sigpending rt_sigsuspend pause
+alarm setitimer getitimer nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times
+getrusage sysinfo uname getpid getppid gettid getuid geteuid getgid getegid getresuid getresgid
+getgroups getpgrp getpgid getsid sched_yield sched_getaffinity sched_getparam sched_getscheduler
+sched_get_priority_max sched_get_priority_min getpriority getrandom getrlimit setrlimit exit exit_group
+restart_syscall wait4 waitid getcpu
+""")
 FCNTL_COMMANDS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1031, 1032, 1034)
 IOCTL_COMMANDS = (
     0x5401,
@@ -191,6 +66,40 @@ IOCTL_COMMANDS = (
     0x5451,
 )  # TCGETS WINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
 PRCTL_COMMANDS = (15, 16, 0x53564D41)  # set and get the thread's name; name a mapping
+
+
+# What the zygote, which runs trusted code alone, has no use for once it is warm.
+NEVER = _words("""
+execve execveat ptrace process_vm_readv process_vm_writev mount umount2 pivot_root chroot setns unshare bpf
+perf_event_open keyctl add_key request_key init_module finit_module delete_module kexec_load kexec_file_load reboot
+swapon swapoff socket connect bind listen accept accept4 pidfd_getfd userfaultfd io_uring_setup io_uring_enter
+io_uring_register open_by_handle_at quotactl acct settimeofday clock_settime adjtimex clock_adjtime iopl ioperm
+personality fanotify_init lookup_dcookie move_mount fsopen fsconfig fsmount open_tree mount_setattr syslog
+vhangup nfsservctl
+""")
+
+
+def _compile(program: Any) -> bytes:
+    with tempfile.TemporaryFile() as file:
+        program.export_bpf(file)
+        file.seek(0)
+        return file.read()
+
+
+@functools.cache
+def zygote_program() -> bytes:
+    """Compile the wider filter that the zygote puts on itself, and so on every child, before it forks."""
+    import pyseccomp as sc
+
+    program = sc.SyscallFilter(sc.ALLOW)
+    for name in NEVER:
+        try:
+            number = sc.resolve_syscall(sc.Arch.NATIVE, name)
+        except (OSError, ValueError):
+            continue
+        if number >= 0:
+            program.add_rule(sc.ERRNO(errno.EPERM), number)
+    return _compile(program)
 
 
 @functools.cache
@@ -238,7 +147,4 @@ def child_program(allow_notified_fork: bool = False) -> bytes:
     if allow_notified_fork:
         program.add_rule(sc.NOTIFY, "clone", sc.Arg(0, sc.MASKED_EQ, CLONE_THREAD | CLONE_NEW, 0))
 
-    with tempfile.TemporaryFile() as file:
-        program.export_bpf(file)
-        file.seek(0)
-        return file.read()
+    return _compile(program)

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import inspect
+import os
+import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
 import attrs
 
-from sfumato_sandbox import scratch
+from sfumato_sandbox import scratch, snapshots
 from sfumato_sandbox._inside import wire
 from sfumato_sandbox.child import Child
 from sfumato_sandbox.errors import SandboxError, SessionClosed, ToolCallError, ToolError
 from sfumato_sandbox.output import Capped
-from sfumato_sandbox.records import ActionError, Global, Limits, State, StepResult, Tool, ToolCall
+from sfumato_sandbox.records import ActionError, Artifact, Global, Limits, State, StepResult, Tool, ToolCall
+from sfumato_sandbox.scratch import Directory
+from sfumato_sandbox.snapshots import Parked
 from sfumato_sandbox.zygote import Zygote
 
 DISK_SECONDS = 0.2
 INT_BITS = 64
 MAX_DEPTH = 64
+
+
+ToolState = tuple[Callable[[], Any], Callable[[Any], object]]
+STATELESS: ToolState = (lambda: None, lambda state: None)
 
 
 class Violation(Exception):
@@ -40,6 +49,7 @@ class Options:
     artifacts: bool = False
     spare: bool = True
     modules: tuple[str, ...] = ()
+    snapshots: int = 0
 
 
 @attrs.define
@@ -49,6 +59,7 @@ class _Outcome:
     report: dict[str, Any] | None = None
     calls: list[ToolCall] = attrs.field(factory=list)
     call_bytes: int = 0
+    tool_seconds: float = 0.0
     over_limit: bool = False
     timed_out: bool = False
     error: ActionError | None = None
@@ -69,6 +80,7 @@ class Session:
         options: Options,
         seed: int,
         level: int,
+        tool_state: ToolState | None = None,
     ) -> None:
         self.limits = limits
         self.isolation_level = level
@@ -77,13 +89,17 @@ class Session:
         self._signatures = {name: inspect.signature(tool.function) for name, tool in tools.items()}
         self._options = options
         self._seed = seed
+        self._tool_state = tool_state
         self._lock = threading.RLock()
         self._closed = False
         self._actions = 0
         self._bound: set[str] = set()
-        self._child: Child | None = None
-        self._dying: list[Child] = []
-        self._child = self._spawn(0)
+        self._parked: OrderedDict[str, Parked] = OrderedDict()
+        self._notify = -1
+        self._leader = 0
+        self._dying: list[tuple[Child, Directory]] = []
+        self._directory: Directory
+        self._child: Child | None = self._spawn(0)
 
     # --- public ------------------------------------------------------------------------------
 
@@ -100,14 +116,9 @@ class Session:
         if not isinstance(code, str):
             raise TypeError(f"code must be a str of Python source, got {type(code).__name__}")
         with self._lock:
-            if self._closed:
-                raise SessionClosed("the session is closed; open a new one with Interpreter.open")
-            self._bury()
             self._actions += 1
             started = time.monotonic()
-            child = self._child or self._spawn(self._actions - 1)
-            self._child = child
-            child.wait_ready()
+            child = self._ready_child()
             outcome = _Outcome()
             stdout = Capped("stdout", self.limits.output_bytes)
             stderr = Capped("stderr", self.limits.output_bytes)
@@ -124,19 +135,70 @@ class Session:
             return self._result(child, outcome, stdout, stderr, started)
 
     def reset(self) -> None:
-        """Forget everything: the next action starts in a fresh process and an empty directory."""
+        """Forget everything, snapshots included: the next action starts in a fresh process and directory."""
         with self._lock:
-            if self._child is not None:
-                self._discard(self._child)
+            self._drop_all()
             self._bound.clear()
+
+    def snapshot(self) -> str:
+        """Keep a copy of the process and its files as they are now; return an id for `restore`.
+
+        Neither side is pickled: the copy is a fork that shares memory until one of them writes. At most
+        `Options.snapshots` are kept, the one used longest ago goes first. State of the random generators
+        is part of it; open threads cannot be.
+
+        Raises SandboxError when the session was not opened with `snapshots`, when threads are running
+        inside, or when there are tools whose state nobody saves (`tool_state`).
+        """
+        with self._lock:
+            if not self._options.snapshots:
+                raise SandboxError("snapshots were not asked for: open the session with snapshots=4, say")
+            if self._tools and self._tool_state is None:
+                raise SandboxError(
+                    "the session has tools, whose state a snapshot must hold as well: open it with "
+                    "tool_state=(save, load), or with tool_state=STATELESS when they have none"
+                )
+            child = self._ready_child()
+            orders = snapshots.take(child)
+            files = scratch.save(self._directory.fd, self.limits.disk_bytes)
+            state = self._tool_state[0]() if self._tool_state else None
+            name = secrets.token_hex(8)
+            self._parked[name] = Parked(orders, files, frozenset(self._bound), self._actions, state)
+            while len(self._parked) > self._options.snapshots:
+                self._parked.popitem(last=False)[1].close()
+            return name
+
+    def restore(self, snapshot: str) -> None:
+        """Go back to a snapshot: variables, random state, files, and the tools' state.
+
+        Works after a time-out or a crash as well. The snapshot stays and can be restored again.
+        Raises KeyError for one that is unknown or was dropped.
+        """
+        with self._lock:
+            if snapshot not in self._parked:
+                raise KeyError(f"no snapshot {snapshot!r}; there are {', '.join(self._parked) or 'none'}")
+            parked = self._parked[snapshot]
+            self._parked.move_to_end(snapshot)
+            if self._child is not None:
+                self._child.end(group=False)
+            self._child = None
+            scratch.load(self._directory.fd, parked.files)
+            child = Child(self._zygote, self.limits)
+            try:
+                snapshots.restore(child, parked.orders, self._notify, self._leader)
+            except BaseException:
+                child.end(group=False)
+                raise
+            if self._tool_state:
+                self._tool_state[1](parked.tool_state)
+            self._child = child
+            self._bound = set(parked.bound)
 
     def close(self) -> None:
         """Kill the process, remove the files. May be called again."""
         with self._lock:
             self._closed = True
-            if self._child is not None:
-                self._discard(self._child)
-            self._bury()
+            self._drop_all()
 
     def __enter__(self) -> Session:
         return self
@@ -159,18 +221,58 @@ class Session:
             "restore_names": self._options.restore_names,
             "seed": (self._seed * 1_000_003 + action) % (1 << 63),
         }
-        return Child(self._zygote, self.limits, init)
+        self._directory = Directory(self._zygote.root, self._zygote.root_fd)
+        return Child.by_zygote(
+            self._zygote, self.limits, self._directory, init, bool(self._options.snapshots)
+        )
+
+    def _ready_child(self) -> Child:
+        """Return the process that the next action runs in, confined and waiting."""
+        if self._closed:
+            raise SessionClosed("the session is closed; open a new one with Interpreter.open")
+        self._bury()
+        child = self._child
+        if child is None:
+            self._drop_all()  # a lost process whose snapshots nobody restored: they go with it
+            child = self._child = self._spawn(self._actions - 1)
+        if not child.ready:
+            child.wait_ready()
+            self._leader = child.leader
+            if child.notify >= 0:
+                self._notify = child.notify
+        return child
 
     def _discard(self, child: Child) -> None:
-        """Have a process killed; its end is waited for later, before the next action or at `close`."""
+        """Have the whole session's processes killed; their end is waited for later (`_bury`)."""
         child.kill()
-        self._dying.append(child)
-        if self._child is child:
-            self._child = None
+        self._dying.append((child, self._directory))
+        self._child = None
+        self._forget_group()
+
+    def _forget_group(self) -> None:
+        """Let go of what belonged to processes that are gone or going."""
+        while self._parked:
+            self._parked.popitem()[1].close()
+        self._leader = 0
+        if self._notify >= 0:
+            os.close(self._notify)
+            self._notify = -1
 
     def _bury(self) -> None:
         while self._dying:
-            self._dying.pop().end()
+            child, directory = self._dying.pop()
+            child.end()
+            directory.close()
+
+    def _drop_all(self) -> None:
+        """End the process, all parked copies, and remove the files."""
+        if self._child is not None:
+            self._discard(self._child)
+        elif self._leader:  # the process is gone, its parked copies are not
+            self._zygote.request({"op": "kill", "pid": 0, "leader": self._leader, "group": True}).wait()
+            self._directory.close()
+            self._forget_group()
+        self._bury()
 
     # --- one action --------------------------------------------------------------------------
 
@@ -180,6 +282,7 @@ class Session:
         """Send the code, serve its tool calls, keep its time, until it is done or dead."""
         if child.reader.buffer:
             raise Violation("data arrived between two actions")
+        child.nonce = secrets.token_hex(8)  # whatever was forged or left over from an earlier action is void
         message = {
             "t": "run",
             "n": child.nonce,
@@ -202,15 +305,18 @@ class Session:
                     stdout.add(child.drain(fd))
                 elif fd == child.err:
                     stderr.add(child.drain(fd))
+                elif fd == child.notify:
+                    snapshots.answer_fork(fd, allow=False)
                 else:
-                    pause = self._hear(child, outcome, started)
+                    paused = outcome.tool_seconds
+                    self._hear(child, outcome, started)
                     if outcome.report is not None or outcome.lost:
                         return
-                    deadline += pause
+                    deadline += outcome.tool_seconds - paused
                     now = time.monotonic()
             if now >= disk_due:
                 disk_due = now + DISK_SECONDS
-                if child.disk_full():
+                if self._disk_full():
                     outcome.lost = True
                     outcome.error = ActionError(
                         "DiskLimit",
@@ -225,19 +331,22 @@ class Session:
                 deadline = now + self.limits.grace_seconds
                 child.interrupt()
 
+    def _disk_full(self) -> bool:
+        size, count = scratch.usage(self._directory.fd, self.limits.disk_files)
+        return size > self.limits.disk_bytes or count > self.limits.disk_files
+
     def _disk_words(self) -> str:
         return f"{self.limits.disk_bytes} bytes or {self.limits.disk_files} entries"
 
-    def _hear(self, child: Child, outcome: _Outcome, started: float) -> float:
-        """Take what came over the channel; return the seconds spent in tools."""
-        pause = 0.0
+    def _hear(self, child: Child, outcome: _Outcome, started: float) -> None:
+        """Take what came over the channel."""
         try:
             data = child.channel.recv(wire.READ_SIZE)
         except ConnectionResetError:
             data = b""
         if not data:
             outcome.lost = True
-            return 0.0
+            return
         child.reader.feed(data)
         try:
             while (message := child.reader.next()) is not None:
@@ -246,14 +355,11 @@ class Session:
                 if message.get("t") == "done":
                     outcome.report = message
                 elif message.get("t") == "call":
-                    before = time.monotonic()
                     child.send(self._serve(message, outcome, started))
-                    pause += time.monotonic() - before
                 else:
                     raise Violation("a message of an unknown kind")
         except wire.WireError as error:
             raise Violation(str(error)) from error
-        return pause
 
     def _serve(self, message: dict[str, Any], outcome: _Outcome, started: float) -> dict[str, Any]:
         """Carry out one tool call; the counters and the world live on this side only."""
@@ -301,6 +407,7 @@ class Session:
                 f"tool {name!r} returned what the channel does not carry: {problem}"
             ) from problem
         seconds = time.monotonic() - begun
+        outcome.tool_seconds += seconds
         call = ToolCall(name, args, kwargs, kind is None, value, kind, error, begun - started, seconds)
         outcome.calls.append(call)
         return answer
@@ -334,10 +441,10 @@ class Session:
             except Violation as violation:
                 outcome.error = ActionError("ProtocolViolation", f"{violation}; the process was killed")
                 outcome.lost = True
-        artifacts = ()
+        artifacts: tuple[Artifact, ...] = ()
         if self._options.artifacts:
-            artifacts = scratch.collect(child.directory, self.limits.disk_bytes, child.known)
-        if not outcome.lost and child.disk_full():
+            artifacts = scratch.collect(self._directory.fd, self.limits.disk_bytes, self._directory.known)
+        if not outcome.lost and self._disk_full():
             outcome.lost = True
             text = f"the files of the session exceed {self._disk_words()}; the process was killed"
             outcome.error = ActionError("DiskLimit", text)
@@ -346,10 +453,13 @@ class Session:
         cpu, rss = (report.cpu, report.rss) if report else (0.0, 0)
         state: State = "kept" if self._options.persistent else "reset"
         if outcome.lost:
-            child.kill()
+            child.kill(group=not self._parked)
             stdout.add(child.drain(child.out))
-            ending = child.end()
+            ending = child.end(group=not self._parked)
             self._child = None
+            if not self._parked:
+                self._directory.close()
+                self._forget_group()
             cpu, rss = ending.cpu, ending.rss
             state = "lost" if self._options.persistent else "reset"
             error = outcome.error
@@ -369,7 +479,7 @@ class Session:
         self._bound.update(entry.name for entry in names)
         if error is not None and error.missing_name is not None:
             error = attrs.evolve(error, bound_earlier=error.missing_name in earlier)
-        if self._options.spare and self._child is None:
+        if self._options.spare and self._child is None and not self._parked:
             self._child = self._spawn(self._actions)
         out, out_cut = stdout.finish()
         err, err_cut = stderr.finish()

@@ -12,8 +12,10 @@ import io
 import json
 import linecache
 import os
+import random
 import resource
 import signal
+import socket
 import sys
 import threading
 import time
@@ -57,11 +59,8 @@ RAISES: dict[str, type[BaseException]] = {
 
 def _jsonable(value: Any) -> Any:
     """Turn numpy scalars and arrays into numbers and lists; refuse anything else by name."""
-    for method in ("item", "tolist"):
-        if type(value).__module__ == "numpy" and hasattr(value, method):
-            if method == "item" and getattr(value, "ndim", 0):
-                continue
-            return getattr(value, method)()
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
     raise TypeError(f"a {type(value).__name__}")
 
 
@@ -86,7 +85,6 @@ class Runner:
         self.message_bytes = 0
         self.restore_names = True
         self.loop: Any = None
-        self.snapshot: Callable[[dict[str, Any]], None] | None = None
 
     # --- the channel -------------------------------------------------------------------------
 
@@ -104,8 +102,60 @@ class Runner:
                 self.start(message)
             elif kind == "run":
                 self.send(self.run(message))
-            elif kind == "snapshot" and self.snapshot is not None:
-                self.snapshot(message)
+            elif kind == "snapshot":
+                self.park()
+
+    # --- snapshots ---------------------------------------------------------------------------
+
+    def park(self) -> None:
+        """Leave a copy of this process behind; returns here, and once more in every restored copy."""
+        if len(sys._current_frames()) > 1:
+            return self.send(
+                {"t": "snapped", "n": self.nonce, "error": "threads are running, and a copy loses them"}
+            )
+        self.send({"t": "snapping", "n": self.nonce})
+        with socket.socket(fileno=os.dup(self.fd)) as carrier:
+            _, (orders_fd,) = wire.receive_with_fds(carrier)
+        draws = random.getstate()  # the standard library seeds this generator anew in each forked copy
+        try:
+            copy = os.fork()
+        except OSError as error:
+            os.close(orders_fd)
+            return self.send({"t": "snapped", "n": self.nonce, "error": str(error)})
+        if copy:
+            os.close(orders_fd)
+            return self.send({"t": "snapped", "n": self.nonce, "error": None})
+        os.close(self.fd)
+        orders = socket.socket(fileno=orders_fd)
+        while True:
+            order, fds = wire.receive_with_fds(orders)
+            if order is None:
+                os._exit(0)
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass  # restored processes that have ended since
+            except ChildProcessError:
+                pass
+            try:
+                restored = os.fork()
+            except OSError as error:
+                wire.send_with_fds(orders, {"error": str(error)}, [])
+                restored = -1
+            if restored == 0:
+                break
+            for fd in fds:
+                os.close(fd)
+            if restored > 0:
+                wire.send_with_fds(orders, {"pid": restored}, [])
+        orders.close()
+        for source, target in zip(fds, (self.fd, 1, 2), strict=True):
+            if source != target:
+                os.dup2(source, target, inheritable=False)
+                os.close(source)
+        random.setstate(draws)
+        self.reader = wire.Reader(1 << 30)
+        self.send({"t": "ready", "n": order["nonce"]})
+        return None
 
     # --- the namespace -----------------------------------------------------------------------
 
@@ -129,8 +179,7 @@ class Runner:
 
     def reseed(self, seed: int) -> None:
         """Seed `random`, and numpy's legacy generator where numpy has been loaded."""
-        if "random" in sys.modules:
-            sys.modules["random"].seed(seed)
+        random.seed(seed)
         if "numpy" in sys.modules:
             sys.modules["numpy"].random.seed(seed % (1 << 32))
 
@@ -153,7 +202,7 @@ class Runner:
 
     def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Have the host carry out one tool call. Only JSON-like values cross."""
-        message = {"t": "call", "n": self.nonce, "tool": name, "args": args, "kwargs": kwargs}
+        message: dict[str, Any] = {"t": "call", "n": self.nonce, "tool": name, "args": args, "kwargs": kwargs}
         try:
             message["id"] = self.calls = self.calls + 1
             frame = wire.encode(message, _encoder)

@@ -23,48 +23,14 @@ from runner import Runner
 if sys.platform == "linux":
     import confine
 
-PRELOAD = [
-    "abc",
-    "ast",
-    "asyncio",
-    "base64",
-    "bisect",
-    "calendar",
-    "collections",
-    "contextlib",
-    "copy",
-    "csv",
-    "dataclasses",
-    "datetime",
-    "decimal",
-    "enum",
-    "fractions",
-    "functools",
-    "hashlib",
-    "heapq",
-    "inspect",
-    "io",
-    "itertools",
-    "json",
-    "logging",
-    "math",
-    "operator",
-    "pathlib",
-    "pprint",
-    "random",
-    "re",
-    "statistics",
-    "string",
-    "struct",
-    "tempfile",
-    "textwrap",
-    "threading",
-    "time",
-    "traceback",
-    "typing",
-    "unicodedata",
-    "warnings",
-]
+PRELOAD = """
+abc ast asyncio base64 bisect calendar collections contextlib copy csv dataclasses datetime decimal enum
+fractions functools hashlib heapq inspect io itertools json logging math operator pathlib pprint random
+re statistics string struct tempfile textwrap threading time traceback typing unicodedata warnings
+"""
+
+
+INSIDE_ID = 1000  # what the user is called in a user namespace of its own
 
 
 class Zygote:
@@ -74,7 +40,7 @@ class Zygote:
         self.control = control
         self.config = config
         self.level = config["level"]
-        self.children: dict[int, bool] = {}
+        self.children: set[int] = set()
         self.rules: list[tuple[int, int]] = []
 
     def warm(self) -> list[str]:
@@ -85,8 +51,8 @@ class Zygote:
             """End the action."""
             raise SystemExit(code)
 
-        builtins.exit = builtins.quit = leave
-        for name in PRELOAD:
+        builtins.exit = builtins.quit = leave  # type: ignore[assignment]
+        for name in PRELOAD.split():
             __import__(name)
         failed = []
         sys.path.extend(self.config["package_path"])
@@ -113,6 +79,7 @@ class Zygote:
             root = os.open(self.config["scratch_root"], os.O_PATH | os.O_CLOEXEC)
             confine.landlock_restrict([*self.rules, (root, confine.SCRATCH)], self.abi)
             os.close(root)
+            confine.seccomp_install(bytes.fromhex(self.config["seccomp_zygote"]))
             self.program = bytes.fromhex(self.config["seccomp"])
             self.notified = bytes.fromhex(self.config["seccomp_notified"])
 
@@ -128,7 +95,7 @@ class Zygote:
                 if request["op"] == "fork":
                     answer = {"pid": self.fork(request, fds)}
                 elif request["op"] == "kill":
-                    answer = self.kill(request["pid"])
+                    answer = self.kill(request["pid"], request["leader"], request["group"])
                 elif request["op"] == "signal" and self.alive(request["pid"]):
                     os.kill(request["pid"], request["number"])
             except OSError as error:
@@ -139,39 +106,51 @@ class Zygote:
             if request["op"] != "signal":
                 wire.send_with_fds(self.control, answer, [])
         for pid in list(self.children):
-            self.kill(pid)
+            self.kill(pid, pid, True)
 
     def alive(self, pid: int) -> bool:
-        if pid in self.children:
-            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-        return False
-
-    def kill(self, pid: int) -> dict:
-        """End a child with all its descendants and say how it ended; a death before this shows as it was."""
-        if self.children.pop(pid, None) is None:
-            return {"error": f"no child {pid}"}
+        """Say whether a signal to `pid` would reach the process that is meant."""
         try:
-            os.killpg(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-        _, status, usage = os.wait4(pid, 0)
-        while True:  # snapshots and, at level 0, whatever the code has forked
+            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return True  # a restored process: its parent, the parked snapshot, keeps its number taken
+
+    def kill(self, pid: int, leader: int, group: bool) -> dict:
+        """End a process and say how it ended; a death before this shows as it was.
+
+        With `group` all descendants of the session end as well, parked snapshots among them.
+        """
+        if leader not in self.children:
+            return {"error": f"no session {leader}"}
+        if group:
+            self.children.discard(leader)
             try:
-                other, _ = os.waitpid(-pid, 0)
+                os.killpg(leader, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass  # not yet a leader of its group, or all gone
+        try:
+            if not pid:  # the session's process is gone already; only its snapshots were meant
+                raise ProcessLookupError
+            os.kill(pid, signal.SIGKILL)
+            _, status, usage = os.wait4(pid, 0)
+            answer = {
+                "status": os.waitstatus_to_exitcode(status),
+                "cpu": usage.ru_utime + usage.ru_stime,
+                "rss": usage.ru_maxrss * 1024,
+            }
+        except (ProcessLookupError, ChildProcessError):
+            answer = {"status": None}  # type: ignore[dict-item]
+        while group:  # orphans of the session have become children of this process
+            try:
+                os.waitpid(-leader, 0)
             except ChildProcessError:
                 break
-            if not other:
-                break
-        return {
-            "status": os.waitstatus_to_exitcode(status),
-            "cpu": usage.ru_utime + usage.ru_stime,
-            "rss": usage.ru_maxrss * 1024,
-        }
+        return answer
 
     def fork(self, request: dict, fds: list[int]) -> int:
         pid = os.fork()
         if pid:
-            self.children[pid] = True
+            self.children.add(pid)
             return pid
         try:
             runner = self.become_child(request, fds)
@@ -213,10 +192,11 @@ class Zygote:
                 confine.seccomp_install(self.program)
         gc.unfreeze()
         runner = Runner(3)
-        wire.write_all(3, wire.encode({"t": "ready", "n": request["nonce"]}))
+        with socket.socket(fileno=os.dup(3)) as carrier:
+            wire.send_with_fds(
+                carrier, {"t": "ready", "n": request["nonce"]}, [notify] if notify >= 0 else []
+            )
         if notify >= 0:
-            with socket.socket(fileno=os.dup(3)) as carrier:
-                socket.send_fds(carrier, [b"!"], [notify])
             os.close(notify)
         return runner
 
@@ -233,12 +213,36 @@ def limit_resources(limits: dict, base_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def enter_namespaces(flags: int) -> None:
+    """Move into new namespaces, as the first process of the new pid namespace; the old one waits outside."""
+    user, group = os.getuid(), os.getgid()
+    confine.unshare(flags)
+    for name, content in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{INSIDE_ID} {user} 1"),
+        ("gid_map", f"{INSIDE_ID} {group} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(content)
+    pid = os.fork()
+    if pid:
+        os.closerange(3, 1 << 20)
+        os._exit(max(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0))
+    confine.die_with_parent()
+
+
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     config, _ = wire.receive_with_fds(control)
     if config is None:
         return
     started = time.monotonic()
+    if config["namespaces"]:
+        try:
+            enter_namespaces(config["namespaces"])
+        except OSError as error:
+            wire.send_with_fds(control, {"error": f"entering namespaces failed: {error}"}, [])
+            return
     zygote = Zygote(control, config)
     failed = zygote.warm()
     threads = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1
