@@ -72,3 +72,70 @@ class InjectorConfig:
     per: str = attrs.field(default="turn", validator=v.in_(("turn", "episode")))
     writer: str = attrs.field(default="auto", validator=v.in_(("auto", "persistent", "stateless")))
     style: str = attrs.field(default="varied", validator=v.in_(STYLE_NAMES))
+
+
+_PROFILE = v.in_(("matched", "paper"))
+_PROMPT = v.in_(("full", "short"))
+
+
+@attrs.frozen
+class OpenAIConfig:
+    """A server that speaks the OpenAI chat protocol.
+
+    Attributes:
+        base_url: address up to and with the version.
+        model: name the server knows the model by.
+        api_key_env: environment variable that holds the key; empty: none is sent.
+        temperature, max_tokens: of sampling; the paper's values.
+        timeout_seconds: of one request.
+        retries: further attempts after a time-out, a lost connection, 429 or 5xx.
+        concurrency: requests at a time, over all episodes.
+        cache: folder in which answers are kept under a hash of the whole request; empty: none.
+        profile, prompt: what the conversation begins with; see `conversation.opening`.
+    """
+
+    base_url: str = "http://127.0.0.1:8000/v1"
+    model: str = "model"
+    api_key_env: str = "OPENAI_API_KEY"
+    temperature: float = attrs.field(default=0.2, validator=v.ge(0.0))
+    max_tokens: int = attrs.field(default=12_288, validator=v.ge(1))
+    timeout_seconds: float = attrs.field(default=300.0, validator=v.gt(0.0))
+    retries: int = attrs.field(default=3, validator=v.ge(0))
+    concurrency: int = attrs.field(default=4, validator=v.ge(1))
+    cache: str = ""
+    profile: str = attrs.field(default="matched", validator=_PROFILE)
+    prompt: str = attrs.field(default="full", validator=_PROMPT)
+
+
+@attrs.frozen
+class TransformersConfig:
+    """A transformers model in process; device and dtype are the run's.
+
+    Attributes:
+        model: folder of the model, with tokenizer and chat template.
+        adapter: folder of a peft adapter; empty: none.
+        temperature, max_tokens: of sampling.
+        context: tokens a conversation may have.
+        profile, prompt: what the conversation begins with; see `conversation.opening`.
+    """
+
+    model: str = ""
+    adapter: str = ""
+    temperature: float = attrs.field(default=0.2, validator=v.ge(0.0))
+    max_tokens: int = attrs.field(default=1024, validator=v.ge(1))
+    context: int = attrs.field(default=40_960, validator=v.ge(64))
+    profile: str = attrs.field(default="matched", validator=_PROFILE)
+    prompt: str = attrs.field(default="full", validator=_PROMPT)
+
+
+@attrs.frozen
+class ReplayConfig:
+    """A trace file whose assistant messages are said again.
+
+    Attributes:
+        traces: JSONL file.
+        regime: which half of its pairs; empty when it holds one regime only.
+    """
+
+    traces: str = ""
+    regime: str = attrs.field(default="", validator=v.in_(("", "persistent", "stateless")))

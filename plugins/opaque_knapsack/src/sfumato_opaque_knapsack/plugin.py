@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sfumato import ComponentSpec, hookimpl
+from sfumato import BackendSpec, ComponentSpec, hookimpl
 
 PLUGIN_API = 1
 
@@ -24,6 +24,11 @@ _TASKS = (
         "The level that the released configurations call hard (not the paper's Hard)",
     ),
     ("micro", "MicroTask", "8 to 12 items and 4 calls a block: for models trained in minutes"),
+)
+_MODELS = (
+    ("transformers", "Transformers", "A language model of the transformers library, in process"),
+    ("openai", "OpenAI", "A language model behind a server that speaks the OpenAI chat protocol"),
+    ("replay", "Replay", "The messages of a trace file, said again"),
 )
 
 
@@ -55,6 +60,18 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         summary="An expert that fails in known ways at a known rate",
         source=_SOURCE,
     )
+    for name, target, summary in _MODELS:
+        yield ComponentSpec(
+            "solver",
+            f"opaque-knapsack/{name}",
+            target=f"{_PACKAGE}.chat:{target}Solver",
+            config=f"{_PACKAGE}.config:{target}Config",
+            summary=summary,
+            source=_SOURCE,
+            backends=(BackendSpec("torch", devices=("cpu", "cuda"), extra="train"),)
+            if name == "transformers"
+            else (),
+        )
     yield ComponentSpec(
         "evaluator",
         "opaque-knapsack/score",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from sfumato_opaque_knapsack.instances import Instance, level_named
@@ -77,6 +78,11 @@ def prompt(instance: Instance, *, reveal_allowed: bool = False) -> str:
     return tools_text(calls) + "\n\n" + goal(instance, reveal_allowed=reveal_allowed)
 
 
+def instance_key(instance: Instance) -> str:
+    """Return a name for an instance that tells nothing but its list of ids, which every agent may list for free."""
+    return hashlib.sha256(",".join(item.id for item in instance.items).encode()).hexdigest()[:16]
+
+
 def public_part(
     instance: Instance,
     *,
@@ -105,6 +111,7 @@ def public_part(
         "classes": list(instance.classes),
         "id_pattern": f"{level.id_prefix}[0-9a-f]{{{level.id_hex_digits}}}",
         "plain_order": level.name == "micro",
+        "instance_key": instance_key(instance),
     }
     if reveal_allowed:
         public["allowed"] = list(instance.allowed)

@@ -19,7 +19,7 @@ from sfumato_opaque_knapsack.instances import (
     Level,
     generate,
 )
-from sfumato_opaque_knapsack.world import BadToolCall, ToolFailure, World
+from sfumato_opaque_knapsack.world import BadToolCall, Outcome, ToolFailure, World
 
 Action = Mapping[str, Any]
 """`{"tool": name, "args": [...], "kwargs": {...}}`; args and kwargs may be absent."""
@@ -75,6 +75,10 @@ class KnapsackEpisode(Episode[Any, Action]):
             terminated=terminated,
             truncated=not terminated and self._n_calls >= self._config.max_calls,
         )
+
+    def outcome(self) -> Outcome:
+        """Return the score so far, for whoever runs episodes without the core's recorder."""
+        return self._world.outcome()
 
     def truth(self) -> Mapping[str, Any]:
         """Return what the world alone knew."""
