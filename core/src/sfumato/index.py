@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,11 @@ class Index:
             summary = Summary(run_id, status, claim.attempt if claim else 0, label, task, solver, runtime, instances)
             if all(getattr(summary, k) == v for k, v in chosen.items()):
                 yield summary
+
+    def texts(self, ids: Collection[str]) -> dict[str, str]:
+        """Return the records of these runs as JSON, each on one line; damaged ones are left out."""
+        rows = self._database.execute("SELECT run_id, record FROM runs WHERE record IS NOT NULL")
+        return {run_id: text for run_id, text in rows if run_id in ids}
 
     def records(self, **filters: str | None) -> Iterator[dict[str, Any]]:
         """Yield the plain data of the records that fit the filters, by id; damaged ones are passed over."""

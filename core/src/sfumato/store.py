@@ -86,9 +86,10 @@ class Claim:
 class Store:
     """A folder of runs."""
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, artifacts: Path | None = None) -> None:
         self.root = Path(root)
         self.runs = self.root / "runs"
+        self.artifacts = artifacts or self.root / "artifacts"
 
     def prepare(self) -> None:
         """Create the folder; raises StoreError when it cannot be written."""

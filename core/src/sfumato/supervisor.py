@@ -93,7 +93,7 @@ class Lane:
             for leftover in ("outcome.json", "rows.jsonl", "trace.zip", "stderr.txt"):
                 (folder / leftover).unlink(missing_ok=True)
             (folder / "job.json").write_text(
-                json.dumps({"data_dir": job.data_dir, "artifacts": str((store.root / "artifacts").resolve())})
+                json.dumps({"data_dir": job.data_dir, "artifacts": str(store.artifacts.resolve())})
             )
         except OSError as error:
             raise StoreError(f"run {job.run_id}: cannot write {folder}: {error.strerror}. Nothing was lost.") from error

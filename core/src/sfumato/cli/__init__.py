@@ -20,6 +20,9 @@ COMMANDS = {
     "compare": ("compare", "Paired differences between solvers or runs, with intervals and tests."),
     "reproduce": ("reproduce", "Run the papers' claims: the paper's figure beside ours, with a verdict."),
     "check": ("check", "Check that a plugin keeps the promises of the protocols."),
+    "replay": ("replay", "Run a finished run again and prove that it comes out the same."),
+    "export": ("export", "Write the runs of a store to one table: CSV or Parquet."),
+    "new-plugin": ("new_plugin", "Write a plugin of your own that works at once."),
     "completion": ("completion", "Print a shell's completion script."),
 }
 

@@ -51,6 +51,8 @@ def command(run: str, store_dir: str, rows: bool, as_json: bool) -> None:
     columns((f"  {k}", f"{v:.4g} s") for k, v in sorted(record.timings.items()))
     for key, value in sorted(record.provenance.items()):
         click.echo(f"  {key}: {json.dumps(value)}")
+    for earlier in store.earlier(run_id):
+        click.echo(f"  attempt {earlier.attempt}: {earlier.status.value}: {earlier.error}")
     errors = store.folder(run_id) / "stderr.txt"
     if record.status is not Status.OK and errors.exists():
         lines = errors.read_text(errors="replace").splitlines()[-STDERR_LINES:]
