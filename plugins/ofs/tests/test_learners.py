@@ -7,16 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from sfumato_ofs.arm_statistics import ArmStatistics, log_term
 from sfumato_ofs.config import OptimisticFeasibleConfig, PrimalDualConfig, UnconstrainedConfig
-from sfumato_ofs.learners import (
-    ArmStatistics,
-    OptimisticFeasible,
-    PrimalDual,
-    Reason,
-    Unconstrained,
-    log_term,
-    pick,
-)
+from sfumato_ofs.learners import PrimalDual, Reason, Unconstrained, pick
+from sfumato_ofs.search import OptimisticFeasible
 
 SCALES = {"reward_scale": 0.1, "residual_scales": np.array([0.1, 0.1, 0.05])}
 

@@ -7,9 +7,10 @@ import pytest
 
 from sfumato_ofs.config import OptimisticFeasibleConfig, PrimalDualConfig, UnconstrainedConfig
 from sfumato_ofs.constraints import Constraints, reward_scale
-from sfumato_ofs.learners import GridLearner, OptimisticFeasible, PrimalDual, Unconstrained
+from sfumato_ofs.learners import GridLearner, PrimalDual, Unconstrained
 from sfumato_ofs.loops import BetaLoop
 from sfumato_ofs.oracle import sweep
+from sfumato_ofs.search import OptimisticFeasible
 from sfumato_ofs.simulate import RunningSums, World, play
 
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sfumato_ofs.config import OptimisticFeasibleConfig, PrimalDualConfig, UnconstrainedConfig
     from sfumato_ofs.constraints import Constraints, reward_scale
-    from sfumato_ofs.learners import OptimisticFeasible, PrimalDual, Unconstrained
+    from sfumato_ofs.learners import PrimalDual, Unconstrained
     from sfumato_ofs.loops import BetaLoop, PoolLoop, product_arms, shared_arms, threshold_grid
     from sfumato_ofs.oracle import Sweep, sweep
+    from sfumato_ofs.search import OptimisticFeasible
     from sfumato_ofs.simulate import World, play
 
 __version__ = "0.1.0"
@@ -27,7 +28,7 @@ _WHERE = {
     "UnconstrainedConfig": "config",
     "Constraints": "constraints",
     "reward_scale": "constraints",
-    "OptimisticFeasible": "learners",
+    "OptimisticFeasible": "search",
     "PrimalDual": "learners",
     "Unconstrained": "learners",
     "BetaLoop": "loops",

@@ -98,15 +98,26 @@ class BanditConfig:
         delta: probability that some bound fails, at beta = 1.
         anytime: replace the horizon T in the bounds by max(t, 2)^2.
         order: order of the first sweep over unplayed arms: `grid`, `highest-service` (most lenient first; the same as
-            `grid` on an ascending grid), `strictest-first` or `random`.
+            `grid` on an ascending grid), `strictest-first`, `outward` from the incumbent, or `random`.
+        incumbent: threshold in use before learning begins, on the grid; None for none.
+        corridor: how far from the incumbent a choice may lie, in threshold units; None for anywhere.
     """
 
     beta: float = attrs.field(default=0.5, validator=ge(0.0))
     delta: float = attrs.field(default=0.05, validator=and_(gt(0.0), lt(1.0)))
     anytime: bool = False
     order: str = attrs.field(
-        default="grid", validator=in_(("grid", "highest-service", "strictest-first", "random"))
+        default="grid", validator=in_(("grid", "highest-service", "strictest-first", "outward", "random"))
     )
+    incumbent: float | None = attrs.field(default=None, validator=optional(_unit))
+    corridor: float | None = attrs.field(default=None, validator=optional(gt(0.0)))
+
+    def __attrs_post_init__(self) -> None:
+        for name, wanted in (("order", self.order == "outward"), ("corridor", self.corridor is not None)):
+            if wanted and self.incumbent is None:
+                raise ValueError(
+                    f"{name} = {getattr(self, name)!r} needs incumbent, the threshold in use before learning begins"
+                )
 
 
 @attrs.frozen(kw_only=True)
@@ -127,6 +138,8 @@ class OptimisticFeasibleConfig(BanditConfig):
         detect: alarm level of a two-sided CUSUM on the residuals, in units of one batch's noise; an alarm makes the
             item forget all and start anew. 0 for none; 20 is a good first value.
         detect_slack: drift per round that the CUSUM lets pass, in the same units.
+        loss_cap: total reward that exploring may cost against the incumbent's mean; once spent, only the incumbent or
+            arms certified feasible and surely no worse are played. 0 for no cap.
     """
 
     margin: float = attrs.field(default=0.0, validator=ge(0.0))
@@ -140,8 +153,12 @@ class OptimisticFeasibleConfig(BanditConfig):
     probe_every: int = attrs.field(default=10, validator=ge(2))
     detect: float = attrs.field(default=0.0, validator=ge(0.0))
     detect_slack: float = attrs.field(default=0.5, validator=ge(0.0))
+    loss_cap: float = attrs.field(default=0.0, validator=ge(0.0))
 
     def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if self.loss_cap > 0.0 and self.incumbent is None:
+            raise ValueError("loss_cap needs incumbent, the threshold that losses are measured against")
         if self.pessimistic and self.safe_arm < 0:
             raise ValueError(
                 "pessimistic needs safe_arm, the index of an arm known to be feasible: got safe_arm = -1. "

@@ -29,7 +29,9 @@ class Learner(Protocol):
 
     def select(self) -> IntArray: ...
 
-    def update(self, arm: IntArray, reward: FloatArray, residuals: FloatArray) -> None: ...
+    def update(
+        self, arm: IntArray, reward: FloatArray, residuals: FloatArray, rates: FloatArray | None = None
+    ) -> None: ...
 
 
 class RunningSums:
@@ -207,5 +209,5 @@ def play(world: World, learner: Learner) -> RunningSums:
     for _ in range(world.horizon):
         arm = learner.select()
         seen = world.step(arm)
-        learner.update(arm, seen.reward, seen.residuals)
+        learner.update(arm, seen.reward, seen.residuals, seen.rates)
     return world.sums

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sfumato.protocols import Context, Policy, Solver
 from sfumato.records import Refusal, Start, Step
+from sfumato_ofs.arm_statistics import ArmStatistics
 from sfumato_ofs.binomial import UniformBlocks
 from sfumato_ofs.config import (
     BanditConfig,
@@ -27,15 +28,14 @@ from sfumato_ofs.config import (
 )
 from sfumato_ofs.constraints import reward_scale
 from sfumato_ofs.learners import (
-    ArmStatistics,
     GridLearner,
-    OptimisticFeasible,
     PrimalDual,
     Unconstrained,
     pick,
 )
 from sfumato_ofs.observed import ObservedScores, arm_of
 from sfumato_ofs.scored import Cells
+from sfumato_ofs.search import OptimisticFeasible, corridor_of
 
 Observation = Mapping[str, NDArray[Any]]
 Actions = NDArray[np.int64]
@@ -57,10 +57,11 @@ class LearnerPolicy(Policy[Observation, Actions]):
             len(public["items"]),
             len(public["arms"]),
             public["rounds"],
-            lattice=public["lattice"],
+            public=public,
             reward_scale=reward_scale(public["loss"], public["applicants"]),
             residual_scales=scales,
             rngs=[self._ctx.stream("policy", k) for k in public["items"]],
+            **self._solver.corridor(public["arms"]),
         )
         self._arm = np.zeros(len(public["items"]), dtype=np.int64)
         self._delayed = public["label_delay"] > 0
@@ -71,11 +72,10 @@ class LearnerPolicy(Policy[Observation, Actions]):
 
     def observe(self, step: Step[Observation]) -> None:
         seen = step.observation
+        reward = np.full(len(self._arm), np.nan) if self._delayed else step.reward
+        self._learner.update(self._arm, reward, seen["residuals"], seen["rates"])
         if self._delayed:
-            self._learner.update(self._arm, np.full(len(self._arm), np.nan), seen["residuals"])
             self._learner.update_late(seen["rewarded"].astype(np.int64), step.reward)
-        else:
-            self._learner.update(self._arm, step.reward, seen["residuals"])
 
     def notes(self) -> Mapping[str, Any]:
         notes = {"recommended": self._learner.recommend()}
@@ -114,8 +114,15 @@ class LearnerSolver(GridSolver):
     def solve(self, task: Any, ctx: Context) -> LearnerPolicy:
         return LearnerPolicy(self, ctx)
 
+    def corridor(self, arms: NDArray[np.float64]) -> dict[str, Any]:
+        """Return `allowed` and `incumbent` for a learner; nothing when no incumbent is set."""
+        if self.config.incumbent is None:
+            return {}
+        incumbent, allowed = corridor_of(arms, self.config.incumbent, self.config.corridor)
+        return {"incumbent": incumbent, "allowed": allowed}
+
     def learner(
-        self, n_items: int, n_arms: int, horizon: int, *, lattice: tuple[int, ...], **scales: Any
+        self, n_items: int, n_arms: int, horizon: int, *, public: Mapping[str, Any], **common: Any
     ) -> GridLearner:
         """Return a fresh learner for n_items."""
         raise NotImplementedError
@@ -128,9 +135,18 @@ class OptimisticFeasibleSolver(LearnerSolver):
     config: OptimisticFeasibleConfig
 
     def learner(
-        self, n_items: int, n_arms: int, horizon: int, *, lattice: tuple[int, ...], **scales: Any
+        self, n_items: int, n_arms: int, horizon: int, *, public: Mapping[str, Any], **common: Any
     ) -> GridLearner:
-        return OptimisticFeasible(n_items, n_arms, horizon, self.config, lattice=lattice, **scales)
+        return OptimisticFeasible(
+            n_items,
+            n_arms,
+            horizon,
+            self.config,
+            lattice=public["lattice"],
+            constraints=public["constraints"],
+            levels=np.searchsorted(np.unique(public["arms"]), public["arms"]),
+            **common,
+        )
 
 
 class PrimalDualSolver(LearnerSolver):
@@ -140,9 +156,9 @@ class PrimalDualSolver(LearnerSolver):
     config: PrimalDualConfig
 
     def learner(
-        self, n_items: int, n_arms: int, horizon: int, *, lattice: tuple[int, ...], **scales: Any
+        self, n_items: int, n_arms: int, horizon: int, *, public: Mapping[str, Any], **common: Any
     ) -> GridLearner:
-        return PrimalDual(n_items, n_arms, horizon, self.config, **scales)
+        return PrimalDual(n_items, n_arms, horizon, self.config, **common)
 
 
 class UnconstrainedSolver(LearnerSolver):
@@ -152,9 +168,9 @@ class UnconstrainedSolver(LearnerSolver):
     config: UnconstrainedConfig
 
     def learner(
-        self, n_items: int, n_arms: int, horizon: int, *, lattice: tuple[int, ...], **scales: Any
+        self, n_items: int, n_arms: int, horizon: int, *, public: Mapping[str, Any], **common: Any
     ) -> GridLearner:
-        return Unconstrained(n_items, n_arms, horizon, self.config, **scales)
+        return Unconstrained(n_items, n_arms, horizon, self.config, **common)
 
 
 class EpsilonGreedyPolicy(Policy[Observation, Actions]):
