@@ -8,6 +8,7 @@ import os
 import pathlib
 import time
 
+import attrs
 import pytest
 
 from sfumato_sandbox import Interpreter, Limits
@@ -23,6 +24,7 @@ LIMITS = Limits(
     disk_files=200,
 )
 SECRET = "do not tell"
+UNDECLARED = [pytest.__file__, attrs.__file__]
 
 
 @pytest.fixture(scope="module", params=[1, 2])
@@ -100,6 +102,7 @@ ESCAPES = {
     "read a secret": "open(SECRET_PATH).read(); print('REACHED')",
     "read it through a link": "import os; os.symlink(SECRET_PATH, 'l'); open('l').read(); print('REACHED')",
     "list its folder": "import os; os.listdir(os.path.dirname(SECRET_PATH)); print('REACHED')",
+    "a package that was not declared": "import os, sys, ctypes\np = [q for q in UNDECLARED if os.path.exists(q)][0]\nopen(p).read(); print('REACHED')",
     "password file": "open('/etc/passwd').read(); print('REACHED')",
     "home of the operator": "import os; os.listdir(os.path.expanduser('~root')); print('REACHED')",
     "other sessions' files": "import os; os.listdir('..'); print('REACHED')",
@@ -127,7 +130,7 @@ PYTHON = {
 @pytest.mark.parametrize("attack", ESCAPES)
 def test_no_way_out(confined, secret, monkeypatch, attack):
     with confined.open({}, LIMITS) as session:
-        session.step(f"SECRET_PATH = {str(secret)!r}")
+        session.step(f"SECRET_PATH = {str(secret)!r}\nUNDECLARED = {UNDECLARED!r}")
         result = session.step(ESCAPES[attack])
         assert "REACHED" not in result.stdout, result
         assert session.step("print('alive')").stdout == "alive\n", "the session goes on"

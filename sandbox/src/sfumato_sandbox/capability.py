@@ -27,7 +27,7 @@ def _probe() -> tuple[int, bool, tuple[str, ...], tuple[str, ...]]:
     missing = []
     program = b""
     try:
-        program = seccomp.child_program()
+        program = seccomp.zygote_program()
     except IsolationUnavailable as error:
         missing.append(str(error))
     # In a process of its own: these tries cannot be undone, and the host may have threads.

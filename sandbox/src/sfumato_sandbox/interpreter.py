@@ -131,12 +131,14 @@ def _resolve(names: tuple[str, ...] | None) -> packages.Packages:
 
 def _config(isolation: Isolation, found: packages.Packages) -> dict[str, Any]:
     """What the zygote must know, as plain data."""
-    stdlib = {os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
-    dynload = os.path.realpath(os.path.join(sysconfig.get_path("platstdlib"), "lib-dynload"))
+    stdlib = os.path.realpath(sysconfig.get_path("stdlib"))
     shared = os.path.realpath(sysconfig.get_config_var("LIBDIR") or "/usr/lib")
-    readable = [*stdlib, dynload, *(path for path in SYSTEM_PATHS if os.path.exists(path)), *found.readable]
+    readable = [stdlib, *(path for path in SYSTEM_PATHS if os.path.exists(path)), *found.readable]
+    if not (dynload := os.path.realpath(sysconfig.get_config_var("DESTSHARED") or stdlib)).startswith(stdlib):
+        readable.append(dynload)
     if sysconfig.get_config_var("Py_ENABLE_SHARED"):
         readable.append(os.path.join(shared, sysconfig.get_config_var("INSTSONAME") or ""))
+    readable = [path for path in readable if os.path.exists(path)]
     paths = [(path, READ_FILE | (READ_DIR if os.path.isdir(path) else 0)) for path in readable]
     paths += [(folder, READ_DIR) for folder in found.folders]
     paths += [device for device in DEVICES if os.path.exists(device[0])]
@@ -152,6 +154,7 @@ def _config(isolation: Isolation, found: packages.Packages) -> dict[str, Any]:
     return {
         "level": isolation.level,
         "paths": paths,
+        "without": [stdlib, ["site-packages", "dist-packages", "test", "idlelib"]],
         "package_path": list(found.folders),
         "preload": list(found.preload),
         "seccomp": programs[0],

@@ -1,7 +1,9 @@
-"""The seccomp policy: an allow-list of system calls, compiled to BPF by libseccomp on the host.
+"""The seccomp policy, compiled to BPF by libseccomp on the host, installed without it inside.
 
+Two filters: a long allow-list that the zygote puts on itself once, which its children inherit, and a
+short one that each child adds (installing the long one anew would cost a child half a millisecond).
 Default is EPERM, so that code which tries something forbidden sees an ordinary PermissionError and
-the episode goes on. The compiled program is bytes; the child installs it without libseccomp.
+the episode goes on.
 
 Three rules deserve a word:
 
@@ -68,15 +70,30 @@ IOCTL_COMMANDS = (
 PRCTL_COMMANDS = (15, 16, 0x53564D41)  # set and get the thread's name; name a mapping
 
 
-# What the zygote, which runs trusted code alone, has no use for once it is warm.
-NEVER = _words("""
-execve execveat ptrace process_vm_readv process_vm_writev mount umount2 pivot_root chroot setns unshare bpf
-perf_event_open keyctl add_key request_key init_module finit_module delete_module kexec_load kexec_file_load reboot
-swapon swapoff socket connect bind listen accept accept4 pidfd_getfd userfaultfd io_uring_setup io_uring_enter
-io_uring_register open_by_handle_at quotactl acct settimeofday clock_settime adjtimex clock_adjtime iopl ioperm
-personality fanotify_init lookup_dcookie move_mount fsopen fsconfig fsmount open_tree mount_setattr syslog
-vhangup nfsservctl
+# What the zygote needs besides, and takes from its children in a second filter.
+ZYGOTE = _words("""
+setsid seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self kill tgkill prlimit64 fork vfork
 """)
+ZYGOTE_PRCTL = (1, 38)  # parent death signal, no_new_privs
+
+
+def _library() -> Any:
+    try:
+        import pyseccomp
+    except (ImportError, OSError, RuntimeError) as error:
+        raise IsolationUnavailable(
+            f"level 1 needs pyseccomp and the system's libseccomp, but importing it failed: {error}. "
+            "Install libseccomp2 (Debian, Ubuntu) or libseccomp (Fedora, Alpine)."
+        ) from error
+    return pyseccomp
+
+
+def _number(sc: Any, name: str) -> int:
+    """Return the system call's number; negative where this machine has none (open and stat on arm64)."""
+    try:
+        return int(sc.resolve_syscall(sc.Arch.NATIVE, name))
+    except (OSError, ValueError):
+        return -1
 
 
 def _compile(program: Any) -> bytes:
@@ -88,63 +105,56 @@ def _compile(program: Any) -> bytes:
 
 @functools.cache
 def zygote_program() -> bytes:
-    """Compile the wider filter that the zygote puts on itself, and so on every child, before it forks."""
-    import pyseccomp as sc
+    """Compile the allow-list that the zygote puts on itself once it is warm, and so on every child.
 
-    program = sc.SyscallFilter(sc.ALLOW)
-    for name in NEVER:
-        try:
-            number = sc.resolve_syscall(sc.Arch.NATIVE, name)
-        except (OSError, ValueError):
-            continue
-        if number >= 0:
-            program.add_rule(sc.ERRNO(errno.EPERM), number)
-    return _compile(program)
-
-
-@functools.cache
-def child_program(allow_notified_fork: bool = False) -> bytes:
-    """Compile the filter for a child that runs untrusted code.
-
-    With `allow_notified_fork` a plain fork is put before the listener (the host, which lets exactly
-    the fork of a snapshot pass) instead of being refused by the kernel at once.
     Raises IsolationUnavailable when pyseccomp or the system's libseccomp is missing.
     """
-    try:
-        import pyseccomp as sc
-    except (ImportError, OSError, RuntimeError) as error:
-        raise IsolationUnavailable(
-            f"level 1 needs pyseccomp and the system's libseccomp, but importing it failed: {error}. "
-            "Install libseccomp2 (Debian, Ubuntu) or libseccomp (Fedora, Alpine)."
-        ) from error
-
-    refuse = sc.ERRNO(errno.EPERM)
-    program = sc.SyscallFilter(refuse)
+    sc = _library()
+    program = sc.SyscallFilter(sc.ERRNO(errno.EPERM))
 
     def allow(name: str, *conditions: object) -> None:
-        try:
-            number = sc.resolve_syscall(sc.Arch.NATIVE, name)
-        except (OSError, ValueError):
-            return  # this machine has no such call (open, stat and others on arm64)
-        if number >= 0:
+        if (number := _number(sc, name)) >= 0:
             program.add_rule(sc.ALLOW, number, *conditions)
 
-    for name in FILES + WAITING + MEMORY + PROCESS:
+    for name in FILES + WAITING + MEMORY + PROCESS + ZYGOTE:
         allow(name)
     for command in FCNTL_COMMANDS:
         allow("fcntl", sc.Arg(1, sc.EQ, command))
     for command in IOCTL_COMMANDS:
         allow("ioctl", sc.Arg(1, sc.MASKED_EQ, 0xFFFFFFFF, command))
-    for command in PRCTL_COMMANDS:
+    for command in PRCTL_COMMANDS + ZYGOTE_PRCTL:
         allow("prctl", sc.Arg(0, sc.EQ, command))
-    for name in ("kill", "tgkill", "prlimit64"):
-        allow(name, sc.Arg(0, sc.EQ, OWN_PID))
-    allow("prlimit64", sc.Arg(0, sc.EQ, 0))
     allow("sendto", sc.Arg(4, sc.EQ, 0))  # to the connected peer only
     allow("socketpair", sc.Arg(0, sc.EQ, AF_UNIX), sc.Arg(1, sc.MASKED_EQ, SOCK_TYPE_MASK, SOCK_STREAM))
-    allow("clone", sc.Arg(0, sc.MASKED_EQ, CLONE_THREAD | CLONE_NEW, CLONE_THREAD))
+    allow("clone", sc.Arg(0, sc.MASKED_EQ, CLONE_NEW, 0))
     program.add_rule(sc.ERRNO(errno.ENOSYS), "clone3")  # the C library then falls back to clone
-    if allow_notified_fork:
-        program.add_rule(sc.NOTIFY, "clone", sc.Arg(0, sc.MASKED_EQ, CLONE_THREAD | CLONE_NEW, 0))
+    return _compile(program)
 
+
+@functools.cache
+def child_program(allow_notified_fork: bool = False) -> bytes:
+    """Compile what a child adds before it runs untrusted code: short, because it is installed per child.
+
+    It takes away what the zygote's list still allows: new processes, signals to others, another
+    process's limits, leaving the group, further filters. With `allow_notified_fork` a fork is put
+    before the listener (the host, which lets exactly that of a snapshot pass) instead of being refused.
+    """
+    sc = _library()
+    refuse = sc.ERRNO(errno.EPERM)
+    program = sc.SyscallFilter(sc.ALLOW)
+
+    def deny(action: int, name: str, *conditions: object) -> None:
+        if (number := _number(sc, name)) >= 0:
+            program.add_rule(action, number, *conditions)
+
+    fork = sc.NOTIFY if allow_notified_fork else refuse
+    deny(fork, "clone", sc.Arg(0, sc.MASKED_EQ, CLONE_THREAD, 0))
+    deny(refuse, "prlimit64", sc.Arg(0, sc.NE, 0))
+    for name in ("kill", "tgkill"):
+        deny(refuse, name, sc.Arg(0, sc.NE, OWN_PID))
+    for command in ZYGOTE_PRCTL:
+        deny(refuse, "prctl", sc.Arg(0, sc.EQ, command))
+    for name in ZYGOTE:
+        if name not in ("kill", "tgkill", "prlimit64"):
+            deny(refuse, name)
     return _compile(program)

@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import sys
 import time
 
@@ -71,14 +72,26 @@ class Zygote:
             confine.drop_capabilities()
         if self.level >= 1:
             self.abi = confine.landlock_abi()
-            for path, access in self.config["paths"]:
-                try:
-                    self.rules.append((os.open(path, os.O_PATH | os.O_CLOEXEC), access))
-                except OSError:
-                    continue  # for example no /usr/share/zoneinfo in a slim image
-            root = os.open(self.config["scratch_root"], os.O_PATH | os.O_CLOEXEC)
-            confine.landlock_restrict([*self.rules, (root, confine.SCRATCH)], self.abi)
-            os.close(root)
+            self.rules = [
+                (os.open(path, os.O_PATH | os.O_CLOEXEC), access) for path, access in self.config["paths"]
+            ]
+            # Layers intersect: the children's rules name whole trees, which is quick, this one leaves
+            # out what lies in the standard library's folder without belonging to it.
+            folder, without = self.config["without"]
+            fine = [(path, access) for path, access in self.config["paths"] if path != folder]
+            fine += [
+                (entry.path, confine.READ_ONLY) for entry in os.scandir(folder) if entry.name not in without
+            ]
+            fine += [(folder, confine.READ_DIR), (self.config["scratch_root"], confine.SCRATCH)]
+            rules = []
+            for path, access in fine:
+                fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                if not stat.S_ISDIR(os.fstat(fd).st_mode):
+                    access &= ~confine.READ_DIR
+                rules.append((fd, access))
+            confine.landlock_restrict(rules, self.abi)
+            for fd, _ in rules:
+                os.close(fd)
             confine.seccomp_install(bytes.fromhex(self.config["seccomp_zygote"]))
             self.program = bytes.fromhex(self.config["seccomp"])
             self.notified = bytes.fromhex(self.config["seccomp_notified"])
@@ -190,7 +203,6 @@ class Zygote:
                 notify = confine.seccomp_install(self.notified, listener=True)
             else:
                 confine.seccomp_install(self.program)
-        gc.unfreeze()
         runner = Runner(3)
         with socket.socket(fileno=os.dup(3)) as carrier:
             wire.send_with_fds(
