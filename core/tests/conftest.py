@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -32,3 +35,74 @@ def sfumato(tmp_path):
         return done
 
     return call
+
+
+@pytest.fixture
+def store(tmp_path):
+    """An empty store that is ready for runs."""
+    from sfumato.store import Store
+
+    made = Store(tmp_path / "store")
+    made.prepare()
+    return made
+
+
+@pytest.fixture
+def make_jobs():
+    """Return the runs of one task with one solver."""
+    from sfumato.experiment import Experiment, Settings, Use
+    from sfumato.plugins import Registry
+    from sfumato.records import Limits
+
+    def make(task="toys/fault", solver="toys/noop", *, task_settings=None, solver_settings=None, limits=None, **settings):
+        experiment = Experiment(
+            (Use(task, task_settings or {}),),
+            (Use(solver, solver_settings or {}),),
+            settings=Settings(limits=Limits(**(limits or {})), **settings),
+        )
+        return experiment.jobs(Registry())
+
+    return make
+
+
+@pytest.fixture
+def listener():
+    """Write down what a sweep tells."""
+
+    class Listener:
+        def __init__(self):
+            self.events = []
+
+        def started(self, job):
+            self.events.append(("started", job.run_id))
+
+        def progress(self, job, fraction, message):
+            return
+
+        def finished(self, job, record):
+            self.events.append(("finished", job.run_id, record.status.value))
+
+    return Listener()
+
+
+@pytest.fixture
+def survivors(monkeypatch):
+    """Mark all processes that this test starts; return a call that lists those alive, after a moment to die in."""
+    token = f"SFUMATO_TEST={uuid.uuid4().hex}"
+    monkeypatch.setenv(*token.split("="))
+
+    def alive(within=5.0):
+        deadline = time.monotonic() + within
+        while True:
+            found = []
+            for entry in Path("/proc").iterdir():
+                with contextlib.suppress(OSError):
+                    if entry.name.isdigit() and token.encode() in (entry / "environ").read_bytes():
+                        words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                        if int(entry.name) != os.getpid() and words:
+                            found.append(f"{entry.name} {words}")
+            if not found or time.monotonic() > deadline:
+                return found
+            time.sleep(0.05)
+
+    return alive

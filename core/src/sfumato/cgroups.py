@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
+CGROUP = "SFUMATO_CGROUP"
+"""Environment variable that tells a worker which group to enter."""
 
 
 class Group:
     """One control group with a memory limit; the worker enters it by itself, before it imports anything."""
 
-    def __init__(self, path: Path, version: int) -> None:
+    def __init__(self, path: Path, version: int = 1) -> None:
         self.path = path
         self.version = version
 
@@ -63,9 +66,16 @@ class Group:
         return 0
 
     def remove(self) -> None:
-        """Take the group away; it is empty once its processes are reaped."""
-        with suppress(OSError):
-            self.path.rmdir()
+        """Take the group away. Processes that were just killed may take a moment to leave it."""
+        for _ in range(50):
+            try:
+                self.path.rmdir()
+            except FileNotFoundError:
+                return
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return
 
 
 @lru_cache(maxsize=1)

@@ -27,7 +27,6 @@ GRACE_SECONDS = 3.0
 EXIT_SECONDS = 10.0
 """Time a worker has to leave after its last run is done; a run that is done stays done."""
 POLL_SECONDS = 0.1
-CGROUP = "SFUMATO_CGROUP"
 
 Progress = Callable[[float, str], None]
 Verdict = tuple[Status, str]
@@ -43,7 +42,7 @@ class Child:
         marker = uuid.uuid4().hex
         self._group = cgroups.Group.make(marker[:12], int(memory_mb * 1e6)) if memory_mb else None
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (what the interpreter says before the first run)
-        entrance = {CGROUP: self._group.entrance} if self._group else {}
+        entrance = {cgroups.CGROUP: self._group.entrance} if self._group else {}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "sfumato.worker"],
             stdin=subprocess.PIPE,

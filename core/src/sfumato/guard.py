@@ -11,7 +11,9 @@ import os
 import select
 import signal
 from contextlib import suppress
+from pathlib import Path
 
+from sfumato.cgroups import CGROUP, Group
 from sfumato.processes import MARKER, Tree
 
 
@@ -47,4 +49,8 @@ def _watch(worker: int) -> None:
     tree = Tree(worker, os.environ.get(MARKER, ""))
     for _ in range(3):  # whoever is being born while we look is found the next time
         tree.kill_strays()
+    with suppress(ProcessLookupError):
+        os.kill(worker, signal.SIGKILL)
+    if entrance := os.environ.get(CGROUP):
+        Group(Path(entrance).parent).remove()
     os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -24,16 +24,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sfumato.records import ComponentRef, RunSpec
 
-CGROUP = "SFUMATO_CGROUP"  # as in child.py, which a worker need not import
 Tell = Callable[[Mapping[str, Any]], None]
 
 
 def main() -> int:
     """Serve runs until told to end."""
-    from sfumato import guard  # before anything is imported that might start threads
+    from sfumato import cgroups, guard  # before anything is imported that might start threads
 
     guardian = guard.guard()
-    if entrance := os.environ.pop(CGROUP, ""):
+    if entrance := os.environ.pop(cgroups.CGROUP, ""):
         Path(entrance).write_text("0")
     faulthandler.enable()
     # Says where the run was stuck, even inside C code that never gives the GIL back; then the signal takes its course.

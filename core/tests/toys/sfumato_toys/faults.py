@@ -1,5 +1,6 @@
 """Components that break promises on purpose."""
 
+import atexit
 import ctypes
 import os
 import signal
@@ -15,7 +16,7 @@ from sfumato.protocols import Episode, Policy, Solver, Task
 from sfumato.records import Start, Step
 
 FAULTS = Literal["none", "nan-reward", "endless", "raise", "sleep-in-c", "allocate", "fork", "segfault", "exit", "kill-self",
-                 "step-after-end", "too-few", "print", "unrecordable"]
+                 "step-after-end", "too-few", "print", "unrecordable", "daemon", "children", "sys-exit", "fill-disk", "hang-at-exit"]
 
 
 @attrs.frozen
@@ -73,6 +74,16 @@ class FaultEpisode(Episode):
             for _ in range(3):
                 subprocess.Popen([sys.executable, "-c", code])
             time.sleep(120)
+        if fault == "daemon":  # a grandchild in a session of its own, whose parent is gone at once
+            code = ("import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+                    "if os.fork(): os._exit(0)\nos.setsid()\ntime.sleep(120)")
+            subprocess.run([sys.executable, "-c", code], check=True)
+        if fault == "children" and self.t == 1:  # a child that holds much memory, though its parent holds little
+            subprocess.Popen([sys.executable, "-c", "import time; x = b'x' * (600 << 20); time.sleep(120)"])
+        if fault == "sys-exit":
+            sys.exit(0)
+        if fault == "hang-at-exit" and self.t == 1:
+            atexit.register(time.sleep, 120)
         if fault == "segfault":
             ctypes.string_at(0)
         if fault == "exit":
@@ -111,3 +122,82 @@ class NoopPolicy(Policy):
     def observe(self, step):
         if self.config.observe_seconds:
             time.sleep(self.config.observe_seconds)
+
+
+# ---------------------------------------------------------------- what cannot promise bits
+
+
+class EchoTask(Task):
+    """The reward is the action."""
+
+    max_steps = 4
+
+    def instances(self, ctx):
+        yield from ctx.indices
+
+    def start(self, instance, ctx, rng):
+        return EchoEpisode()
+
+
+class EchoEpisode(Episode):
+    def reset(self):
+        return Start(0)
+
+    def step(self, action):
+        return Step(0, float(action), False)
+
+
+@attrs.frozen
+class NoisyConfig:
+    promise: Literal["bits", "tolerance", "statistical"] = "bits"
+    noise: float = 0.0
+    drift_file: str = ""  # when the file exists, every action is larger by one
+
+
+class NoisySolver(Solver):
+    """Draws from the operating system, as threads on a GPU may be said to do."""
+
+    def __init__(self, config=NoisyConfig()):
+        self.config = config
+
+    def replay_promise(self):
+        return self.config.promise
+
+    def solve(self, task, ctx):
+        return NoisyPolicy(self.config)
+
+
+@attrs.define
+class NoisyPolicy(Policy):
+    config: NoisyConfig
+
+    def reset(self, start, rng):
+        return
+
+    def act(self, observation):
+        luck = int.from_bytes(os.urandom(4), "little") / 2**32 - 0.5
+        drift = bool(self.config.drift_file) and os.path.exists(self.config.drift_file)
+        return 1.0 + self.config.noise * luck + drift
+
+
+# ---------------------------------------------------------------- what must run alone
+
+
+@attrs.frozen
+class DiaryConfig:
+    folder: str = ""
+    seconds: float = 0.2
+
+
+class DiarySolver(Solver):
+    """Writes down when it was at work."""
+
+    def __init__(self, config=DiaryConfig()):
+        self.config = config
+
+    def solve(self, task, ctx):
+        began = time.time()
+        time.sleep(self.config.seconds)
+        with open(os.path.join(self.config.folder, f"{os.getpid()}-{began}"), "w") as file:
+            file.write(f"{began} {time.time()}")
+        return NoopPolicy(NoopConfig())

@@ -1,6 +1,6 @@
 """A plugin for the tests: one small stand-in for each shape of problem, and components that misbehave."""
 
-from sfumato import BackendSpec, CommandSpec, ComponentSpec, Finding, hookimpl
+from sfumato import BackendSpec, CommandSpec, ComponentSpec, Finding, ReportSection, hookimpl
 
 PLUGIN_API = 1
 SHAPES = "sfumato_toys.shapes"
@@ -32,6 +32,13 @@ def sfumato_components():
                         summary="wants a GPU", backends=(BackendSpec("torch", devices=("cuda",), extra="torch"),))
     yield ComponentSpec("solver", "toys/two-backends", target=f"{FAULTS}:NoopSolver", config=f"{FAULTS}:NoopConfig",
                         backends=(BackendSpec("absentlib", extra="absent"), BackendSpec("numpy")))
+    yield ComponentSpec("task", "toys/echo", target=f"{FAULTS}:EchoTask", summary="pays the action", short=True)
+    yield ComponentSpec("solver", "toys/noisy", target=f"{FAULTS}:NoisySolver", config=f"{FAULTS}:NoisyConfig",
+                        summary="promises what it is told to", short=True)
+    yield ComponentSpec("solver", "toys/diary", target=f"{FAULTS}:DiarySolver", config=f"{FAULTS}:DiaryConfig",
+                        summary="notes its hours", resources={"cpus": 1, "memory_mb": 200})
+    yield ComponentSpec("solver", "toys/timed", target=f"{FAULTS}:DiarySolver", config=f"{FAULTS}:DiaryConfig",
+                        summary="its time is its result", timing="exclusive")
 
 
 @hookimpl
@@ -42,3 +49,10 @@ def sfumato_commands():
 @hookimpl
 def sfumato_doctor():
     yield Finding("ok", "toys", "toys are in the box")
+
+
+@hookimpl
+def sfumato_report_sections():
+    yield ReportSection("Path of the cart", target="sfumato_toys.sections:cart", tasks=("toys/cart",))
+    yield ReportSection("What the agent wrote", target="sfumato_toys.sections:transcript", tasks=("toys/tools",))
+    yield ReportSection("Broken section", target="sfumato_toys.sections:broken", tasks=("toys/coin",))

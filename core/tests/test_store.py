@@ -1,0 +1,334 @@
+"""The store: claims, records, the index, and disks that fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sfumato import claims, config
+from sfumato.errors import StoreError
+from sfumato.executors.local import LocalExecutor
+from sfumato.index import Index
+from sfumato.records import ComponentRef, RunRecord, RunSpec, Status
+from sfumato.runner import plan, sweep
+from sfumato.store import Owner, Store, run_id_of, write_atomic
+
+
+def spec_of(k=0):
+    return RunSpec(ComponentRef("a/task"), ComponentRef("a/solver"), seed=k)
+
+
+def put(store, k=0, status=Status.OK, **more):
+    """Put a record in the store; return its id."""
+    spec = spec_of(k)
+    run_id = run_id_of(spec)
+    store.write_spec(run_id, spec)
+    store.put_record(RunRecord(run_id, spec, status, label="a/task a/solver", **more))
+    return run_id
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of its own, 4 MB; its mount options can be changed."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.getuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], check=False).returncode:
+        pytest.skip("mounting a tmpfs is not permitted here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+# ---------------------------------------------------------------- claims
+
+
+def test_of_many_who_claim_a_run_one_gets_it(store):
+    """Also when they all take over the claim of a process that is gone."""
+    run_id = run_id_of(spec_of())
+    folder = store.write_spec(run_id, spec_of())
+    for stale in (False, True):
+        if stale:
+            dead = {"host": Owner.me().host, "pid": 2**22 - 1, "start_time": 1, "boot_id": Owner.me().boot_id,
+                    "namespace": Owner.me().namespace}  # fmt: skip
+            (folder / "claim.json").write_text(json.dumps({"owner": dead, "attempt": 1, "label": "", "code": {}}))
+        barrier = threading.Barrier(8)
+
+        def one(_, barrier=barrier):
+            barrier.wait()
+            return Store(store.root).claim(run_id, attempt=2)
+
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(one, range(8)))
+        assert sum(a is None for a in answers) == 1
+        assert {a for a in answers if a is not None} == {Owner.me()}
+        store.release(run_id)
+    assert store.record(run_id).status is Status.INTERRUPTED
+    assert store.record(run_id).attempt == 1
+
+
+def test_a_reused_pid_is_not_taken_for_the_owner():
+    """The start time tells them apart."""
+    me = Owner.me()
+    assert me.alive() is True
+    assert Owner(me.host, me.pid, me.start_time + 1, me.boot_id, me.namespace).alive() is False
+    with subprocess.Popen(["true"]) as gone:
+        time.sleep(0.1)
+        zombie = Owner(me.host, gone.pid, 1, me.boot_id, me.namespace)
+        assert zombie.alive() is False
+
+
+@pytest.mark.parametrize("changed", ["host", "boot_id", "namespace"])
+def test_an_owner_elsewhere_is_told_by_its_lease(store, changed):
+    """Another host, another boot, another container: no pid to ask; a claim that was not touched has lost its owner."""
+    run_id = run_id_of(spec_of())
+    folder = store.write_spec(run_id, spec_of())
+    assert store.claim(run_id) is None
+    path = folder / "claim.json"
+    claim = json.loads(path.read_text())
+    claim["owner"][changed] += "-elsewhere"
+    path.write_text(json.dumps(claim))
+    assert store.status(run_id) == "running"
+    assert store.claim(run_id) is not None
+    past = time.time() - claims.LEASE_SECONDS - 1
+    os.utime(path, (past, past))
+    assert store.status(run_id) == "interrupted"
+    claims.touch(path)
+    assert store.status(run_id) == "running"
+    os.utime(path, (past, past))
+    assert store.claim(run_id, attempt=2) is None
+    assert "no sign of life for 60 s" in store.record(run_id).error
+
+
+def test_a_heartbeat_keeps_a_lease(store, monkeypatch):
+    """From a thread, for those without a loop."""
+    monkeypatch.setattr(claims, "HEARTBEAT_SECONDS", 0.02)
+    run_id = run_id_of(spec_of())
+    path = store.write_spec(run_id, spec_of()) / "claim.json"
+    assert store.claim(run_id) is None
+    os.utime(path, (0, 0))
+    with claims.heartbeat(path):
+        time.sleep(0.3)
+    assert time.time() - path.stat().st_mtime < 60
+
+
+def test_a_foreign_file_for_a_claim_is_taken_over(store):
+    """It names no owner."""
+    run_id = run_id_of(spec_of())
+    for text in ("", "{}", "[1]", "null", '{"owner": {"pid": 1}}'):
+        (store.write_spec(run_id, spec_of()) / "claim.json").write_text(text)
+        assert store.claim(run_id) is None
+        store.release(run_id)
+
+
+# ---------------------------------------------------------------- records
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path):
+    """One writes again and again, the other reads."""
+    path = tmp_path / "x"
+    texts = {letter * 50_000 for letter in "ab"}
+    write_atomic(path, "a" * 50_000, durable=False)
+    done = threading.Event()
+
+    def write():
+        while not done.is_set():
+            for text in texts:
+                write_atomic(path, text, durable=False)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        assert all(path.read_text() in texts for _ in range(300))
+    finally:
+        done.set()
+        thread.join()
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_record_survives_the_disk(store):
+    """What is read is what was written."""
+    run_id = put(store, attempt=3, error="é \n \x00", timings={"total_wall": 0.1 + 0.2})
+    assert store.record(run_id).timings["total_wall"] == 0.1 + 0.2
+    assert store.record(run_id).error == "é \n \x00"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is damaged"),
+        ('{"schema": 1, "run', "is damaged"),
+        ('{"schema": 99}', "Upgrade sfumato"),
+        ('{"some": "thing"}', "no record of ours"),
+        ("[]", "no record of ours"),
+        ('{"schema": 1}', "run_id"),
+    ],
+)
+def test_a_file_that_is_no_whole_record_is_an_error_that_says_so(store, text, words):
+    """Half-written, foreign, of another schema."""
+    run_id = put(store)
+    good = put(store, 1)
+    (store.folder(run_id) / "record.json").write_text(text)
+    with pytest.raises((StoreError, config.ConfigError), match=words):
+        store.record(run_id)
+    with Index(store) as index:
+        assert {s.run_id: s.status for s in index.summaries()} == {run_id: "damaged", good: "ok"}
+    with pytest.raises((StoreError, config.ConfigError)):
+        plan(store, [_job(spec_of())])
+
+
+def _job(spec):
+    from sfumato.supervisor import Job
+
+    return Job(run_id_of(spec), spec)
+
+
+def test_foreign_files_in_the_store_are_passed_over(store):
+    """Whatever lies there is left alone."""
+    run_id = put(store)
+    (store.runs / "README").write_text("mine")
+    (store.runs / ".DS_Store").write_text("")
+    (store.runs / "a folder").mkdir()
+    assert store.ids() == [run_id]
+    with Index(store) as index:
+        assert [s.run_id for s in index.summaries()] == [run_id]
+    assert (store.runs / "README").read_text() == "mine"
+
+
+# ---------------------------------------------------------------- the index
+
+
+def test_the_index_follows_the_directories(store):
+    """New, changed and deleted runs; only what changed is read."""
+    ids = [put(store, k) for k in range(5)]
+    with Index(store) as index:
+        assert {s.run_id for s in index.summaries()} == set(ids)
+    put(store, 1, Status.FAILED, error="broke")
+    subprocess.run(["rm", "-r", str(store.folder(ids[0]))], check=True)
+    late = put(store, 9)
+    with Index(store) as index:
+        assert {s.run_id: s.status for s in index.summaries()} == {
+            ids[1]: "failed", ids[2]: "ok", ids[3]: "ok", ids[4]: "ok", late: "ok",
+        }  # fmt: skip
+        assert [s.run_id for s in index.summaries(status="failed", task="a/task")] == [ids[1]]
+        assert [s.error for s in index.summaries(status="failed")] == ["broke"]
+
+
+def test_a_second_look_reads_no_record(store, monkeypatch):
+    """That is what makes 10,000 runs quick."""
+    ids = {put(store, k) for k in range(5)}
+    Index(store).close()
+    monkeypatch.setattr("sfumato.index.load_json", lambda path: pytest.fail("a record was read"))
+    with Index(store) as index:
+        assert {s.run_id for s in index.summaries()} == ids
+        assert len(list(index.records())) == 5
+
+
+@pytest.mark.parametrize("text", ["", "no database", "SQLite format 3\0 and then nonsense" * 100])
+def test_an_index_that_is_damaged_or_foreign_is_built_again(store, text):
+    """The directories are the truth."""
+    run_id = put(store)
+    Index(store).close()
+    (store.root / "index.sqlite").write_text(text)
+    with Index(store) as index:
+        assert [s.run_id for s in index.summaries()] == [run_id]
+    with Index(store) as index:
+        assert [s.run_id for s in index.summaries()] == [run_id]
+
+
+def test_runs_without_a_record_are_waiting_running_or_interrupted(store):
+    """As their claims say."""
+    ids = [run_id_of(spec_of(k)) for k in range(3)]
+    for k, run_id in enumerate(ids):
+        store.write_spec(run_id, spec_of(k))
+    store.claim(ids[1])
+    store.claim(ids[2])
+    path = store.folder(ids[2]) / "claim.json"
+    claim = json.loads(path.read_text())
+    claim["owner"]["start_time"] += 1
+    path.write_text(json.dumps(claim))
+    with Index(store) as index:
+        states = {s.run_id: s.status for s in index.summaries()}
+    assert states == {ids[0]: "waiting", ids[1]: "running", ids[2]: "interrupted"}
+    assert {i: store.status(i) for i in ids} == states
+
+
+# ---------------------------------------------------------------- disks that fail
+
+
+def fill(folder):
+    """Fill a disk to the last byte; return the file that does."""
+    path = folder / "ballast"
+    with path.open("wb") as file:
+        try:
+            while True:
+                file.write(b"\0" * 65536)
+                file.flush()
+        except OSError:
+            pass
+    return path
+
+
+def test_a_disk_that_is_full_stops_the_sweep_and_nothing_is_lost(small_disk, sfumato):
+    """Before: runs made are kept. Then: a clear error. After making room, the rest is done."""
+    words = ["run", "toys/coin", "--solver", "toys/belief", "--shards", "3", "--store", str(small_disk / "store")]
+    sfumato(*words, "--seeds", "3", check=0)
+    ballast = fill(small_disk)
+    done = sfumato(*words, "--instances", "3:9", check=2)
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sfumato("status", "--store", str(small_disk / "store"), check=0).stdout.count("ok") == 4  # 3 rows and the sum
+    ballast.unlink()
+    sfumato(*words, "--instances", "3:9", check=0)
+    assert "6 ok" in sfumato("status", "--store", str(small_disk / "store"), check=0).stdout
+
+
+def test_a_disk_that_fills_up_during_a_run_interrupts_it_and_it_is_resumed(small_disk, make_jobs, listener):
+    """The rows cannot be written: that is not the run's fault, so running again takes it up."""
+    store = Store(small_disk / "store")
+    store.prepare()
+    jobs = make_jobs(task_settings={"seconds": 0.2, "n_steps": 2}, seeds=6)
+    ended, stop = [], threading.Event()
+
+    def go():
+        try:
+            ended.extend(sweep(store, plan(store, jobs), LocalExecutor(1), listener, stop))
+        except StoreError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    rows = store.folder(jobs[0].run_id) / "rows.jsonl"
+    while not (rows.exists() and rows.stat().st_size):
+        time.sleep(0.02)
+    ballast = fill(small_disk)
+    thread.join(60)
+    (end,) = ended
+    assert "No space left on device" in str(end if isinstance(end, StoreError) else end.error)
+    assert store.status(jobs[0].run_id) in ("interrupted", "waiting")
+    ballast.unlink()
+    (record,) = sweep(store, plan(store, jobs), LocalExecutor(1), listener, threading.Event())
+    assert record.status is Status.OK
+    assert len(list(store.rows(jobs[0].run_id))) == 6
+
+
+def test_a_read_only_store_can_be_read_and_refuses_runs(small_disk, sfumato):
+    """Permissions do not stop root; a read-only mount does."""
+    root = str(small_disk / "store")
+    sfumato("run", "toys/coin", "--solver", "toys/belief", "--store", root, check=0)
+    (small_disk / "store" / "index.sqlite").unlink()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    shown = sfumato("status", "--store", root, check=0)
+    assert "1 ok" in shown.stdout
+    run_id = shown.stdout.splitlines()[1].split()[0]
+    assert "return" in sfumato("show", run_id, "--store", root, check=0).stdout
+    assert "promise 'bits' kept" in sfumato("replay", run_id, "--store", root, check=0).stdout
+    done = sfumato("run", "toys/coin", "--solver", "toys/belief", "--store", root, "--seeds", "5", check=2)
+    assert "Read-only file system" in done.stderr
+    assert "--store DIR" in done.stderr
+
+
