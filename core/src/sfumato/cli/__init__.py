@@ -23,6 +23,8 @@ COMMANDS = {
     "replay": ("replay", "Run a finished run again and prove that it comes out the same."),
     "export": ("export", "Write the runs of a store to one table: CSV or Parquet."),
     "new-plugin": ("new_plugin", "Write a plugin of your own that works at once."),
+    "report": ("report", "Write a self-contained HTML report of a store."),
+    "view": ("view", "Serve the report of a store on this machine."),
     "completion": ("completion", "Print a shell's completion script."),
 }
 

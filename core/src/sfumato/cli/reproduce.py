@@ -16,7 +16,18 @@ import click
 
 from sfumato import config
 from sfumato.cli.text import json_line
-from sfumato.ledger import CLASSES, TIME_LIMITS, Claim, Result, claims, committed, folder_of, markdown, read_result, write_result
+from sfumato.ledger import (
+    CLASSES,
+    TIME_LIMITS,
+    Claim,
+    Result,
+    claims,
+    committed,
+    folder_of,
+    markdown,
+    read_result,
+    write_result,
+)
 from sfumato.plugins import Registry
 from sfumato.provenance import code_digest, now
 from sfumato.store import DEFAULT

@@ -1,0 +1,1 @@
+"""The report: pages for people. `sfumato.report.parts` is what plugins make sections of."""

@@ -1,0 +1,215 @@
+"""Builds the report: a folder of pages that open from disk, with no network."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from sfumato.errors import StoreError, UsageError
+from sfumato.plugins import Registry, resolve
+from sfumato.records import Figure, ReportSection, RunRecord, Status
+from sfumato.report.parts import Part, RunView, Text
+from sfumato.report.plots import by_item, side_by_side
+from sfumato.store import Store
+
+MAX_ROWS = 200
+MAX_PLOTS = 3
+SKIPPED = frozenset({"decision_seconds", "decision_cpu_seconds", "act_seconds_max", "length"})
+
+
+@attrs.frozen
+class Entry:
+    """A run as the overview lists it."""
+
+    run_id: str
+    label: str
+    task: str
+    solver: str
+    status: str
+    error: str
+    seconds: float
+    record: RunRecord | None
+
+
+def build(store: Store, out: Path, *, overwrite: bool = False, registry: Registry | None = None) -> tuple[Path, int]:
+    """Write the site into `out`; return its start page and the number of runs.
+
+    Raises UsageError when `out` holds something already and `overwrite` is false, or when jinja2 or plotly is absent.
+    """
+    environment = _templates()
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not (overwrite and (out / ".sfumato-report").exists()):
+        raise UsageError(
+            f"{out} exists already and "
+            + ("is no report of ours; nothing was written. Choose another folder."
+               if overwrite else "nothing was written. Give --overwrite, or choose another folder.")
+        )  # fmt: skip
+    (out / "runs").mkdir(parents=True, exist_ok=True)
+    (out / ".sfumato-report").write_text("made by sfumato report\n")
+    _assets(out)
+    registry = registry or Registry()
+    sections = [(plugin, s) for plugin, s in registry.hook("sfumato_report_sections") if isinstance(s, ReportSection)]
+    entries = [entry(store, run_id) for run_id in store.ids()]
+    page = environment.get_template("run.html")
+    for each in entries:
+        (out / "runs" / f"{each.run_id}.html").write_text(_run_page(page, store, each, sections), encoding="utf-8")
+    index = environment.get_template("index.html").render(
+        base="", title="Overview", made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), store=str(store.root),
+        entries=entries, counts=sorted(Counter(e.status for e in entries).items()), tasks=list(_by_task(entries)),
+    )  # fmt: skip
+    (out / "index.html").write_text(index, encoding="utf-8")
+    return out / "index.html", len(entries)
+
+
+def entry(store: Store, run_id: str) -> Entry:
+    """Return a run as the overview lists it; a damaged record becomes an entry that says so."""
+    try:
+        record = store.record(run_id)
+        status = record.status.value if record else store.status(run_id)
+    except StoreError as error:
+        return Entry(run_id, run_id, "", "", "damaged", str(error), 0.0, None)
+    if record is None:
+        return Entry(run_id, run_id, "", "", status, "", 0.0, None)
+    return Entry(
+        run_id, record.label or run_id, record.spec.task.name, record.spec.solver.name, status, record.error,
+        record.timings.get("total_wall", 0.0), record,
+    )  # fmt: skip
+
+
+def _by_task(entries: Sequence[Entry]) -> Iterable[dict[str, Any]]:
+    """Yield each task with its table of figures and its plots."""
+    for task in sorted({e.task for e in entries if e.task}):
+        runs = [e for e in entries if e.task == task and e.record is not None and e.status == Status.OK]
+        names: dict[str, Figure] = {}
+        for e in runs:
+            for figure in e.record.figures if e.record else ():
+                names.setdefault(figure.name, figure)
+        shown = [n for n in names if n not in SKIPPED][:MAX_PLOTS]
+        plots = []
+        for name in shown:
+            pairs = [
+                (f"{e.label.removeprefix(task).strip()} ({e.run_id[:6]})", f)
+                for e in runs[:40] if e.record for f in e.record.figures if f.name == name and math.isfinite(f.value)
+            ]  # fmt: skip
+            if pairs:
+                plots.append(part(side_by_side(name, pairs)))
+        rows = [
+            {"entry": e, "figures": {f.name: f for f in e.record.figures} if e.record else {}} for e in runs
+        ]
+        yield {"name": task, "figures": list(names.values()), "rows": rows, "plots": plots}
+
+
+def _run_page(page: Any, store: Store, each: Entry, sections: Sequence[tuple[str, ReportSection]]) -> str:
+    rows = list(store.rows(each.run_id))
+    parts: list[dict[str, Any]] = []
+    names: list[str] = []
+    if each.record is not None:
+        names = [f.name for f in each.record.figures]
+        view = RunView(each.record, rows, store.folder(each.run_id))
+        for figure in [f for f in each.record.figures if f.name not in SKIPPED and f.n > 1][:MAX_PLOTS]:
+            values = [v for v in view.metric(figure.name) if math.isfinite(v)]
+            if values:
+                parts.append({"title": f"{figure.name} by item", "parts": [part(by_item(figure.name, figure.unit, values, each.record))]})
+        for plugin, section in sorted(sections, key=lambda s: s[1].priority):
+            if not section.tasks or each.task in section.tasks:
+                parts.append({"title": section.title, "parts": _section(plugin, section, view)})
+    return str(
+        page.render(
+            base="../", title=each.label, entry=each, record=each.record, parts=parts, names=names,
+            items=[[k, *v] for k, v in _items(rows, names)], n_rows=sum(r["items"][1] - r["items"][0] for r in rows), max_rows=MAX_ROWS,
+            stderr=_stderr(store, each),
+        )  # fmt: skip
+    )
+
+
+def _section(plugin: str, section: ReportSection, view: RunView) -> list[dict[str, Any]]:
+    """Return a plugin's section as parts; one that fails is shown as a sentence, the page stands."""
+    try:
+        made = resolve(section.target)(view)
+        return [part(p) for p in (made if isinstance(made, list) else [made]) if p is not None]
+    except Exception as error:  # a plugin's section may raise anything; the page must not
+        return [part(Text(f"This section of plugin {plugin} could not be drawn: {type(error).__name__}: {error}"))]
+
+
+def part(made: Part) -> dict[str, Any]:
+    """Return a part as the pages take it."""
+    kind = type(made).__name__.lower()
+    return {"kind": kind, "it": made, "json": _json(made.figure) if kind == "plot" else ""}  # type: ignore[union-attr]
+
+
+def _json(value: Any) -> str:
+    """Return JSON that may stand inside a script element: no `<`, no NaN."""
+    return json.dumps(_finite(value)).replace("<", "\\u003c").replace("&", "\\u0026").replace("\u2028", "\\u2028")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if hasattr(value, "tolist"):
+        return _finite(value.tolist())
+    if isinstance(value, float):
+        return (round(value, 12) if math.isfinite(value) else None)
+    return value
+
+
+def _items(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterable[tuple[int, list[Any]]]:
+    """Yield (item, its value for each metric), at most MAX_ROWS; a figure of a whole batch stands with its first item."""
+    count = 0
+    for row in rows:
+        first, last = row["items"]
+        metrics = {m["name"]: m["values"] for m in row["metrics"]}
+        for k in range(last - first):
+            if count >= MAX_ROWS:
+                return
+            count += 1
+            yield first + k, [v[k] if len(v := metrics.get(n, [])) == last - first else (v[0] if v and not k else None) for n in names]
+
+
+def _stderr(store: Store, each: Entry) -> str:
+    path = store.folder(each.run_id) / "stderr.txt"
+    if each.status == Status.OK or not path.exists():
+        return ""
+    return "\n".join(path.read_text(errors="replace").splitlines()[-60:])
+
+
+def _templates() -> Any:
+    try:
+        import jinja2
+        import plotly  # noqa: F401
+    except ImportError as error:
+        raise UsageError(f"the report needs {error.name}, which is not installed. Install it: pip install 'sfumato[report]'") from error
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sfumato.report", "pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    environment.filters["figure"] = _figure
+    environment.filters["pretty"] = lambda v: json.dumps(v, indent=1, sort_keys=True, default=str)
+    return environment
+
+
+def _figure(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return str(value)
+
+
+def _assets(out: Path) -> None:
+    from importlib.resources import files
+
+    from plotly.offline import get_plotlyjs
+
+    folder = out / "assets"
+    folder.mkdir(exist_ok=True)
+    for name in ("style.css", "app.js"):
+        (folder / name).write_text((files("sfumato.report") / "assets" / name).read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")

@@ -1,0 +1,245 @@
+"""The report: pages that open from disk, escape what they show, and work in a browser."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+pytest.importorskip("jinja2", reason="needs the extra `report`")
+pytest.importorskip("plotly", reason="needs the extra `report`")
+
+MARKUP = "<img src=x onerror=alert(1)>"
+
+
+RUNS = (
+    ("toys/bandit", "--solver", "toys/greedy", "--seeds", "300"),
+    ("toys/cart", "--solver", "toys/controller", "--seeds", "3"),
+    ("toys/tools", "--solver", "toys/coder", "--runtime", "toys/forgetting", "--seeds", "2"),
+    ("toys/coin", "--solver", "toys/belief", "--seeds", "4"),
+    ("toys/fault", "--solver", "toys/noop", "-t", "fault=raise"),
+)
+
+
+@pytest.fixture(scope="module")
+def made_runs(tmp_path_factory):
+    """A store with runs of several shapes, one of them failed; made once."""
+    store = tmp_path_factory.mktemp("made") / "store"
+    for words in RUNS:
+        subprocess.run([sys.executable, "-m", "sfumato", "run", *words, "--store", str(store)], capture_output=True)
+    return store
+
+
+@pytest.fixture
+def runs(made_runs, tmp_path):
+    """A copy of those runs as this test's store."""
+    shutil.copytree(made_runs, tmp_path / "store")
+
+
+def page(tmp_path, name="index.html"):
+    return (tmp_path / "site" / name).read_text()
+
+
+def run_page(tmp_path, sfumato, task):
+    records = map(json.loads, sfumato("status", "--json").stdout.splitlines())
+    (run_id,) = [r["run_id"] for r in records if r["spec"]["task"]["name"] == task]
+    return page(tmp_path, f"runs/{run_id}.html")
+
+
+def test_the_site_shows_every_run_and_fetches_nothing(sfumato, tmp_path, runs):
+    """Overview, a page a run, and no address outside the folder."""
+    sfumato("report", "-o", str(tmp_path / "site"), check=0)
+    index = page(tmp_path)
+    assert "4 ok" in index
+    assert "1 failed" in index
+    assert "toys/bandit toys/greedy" in index
+    for path in (tmp_path / "site").rglob("*.html"):
+        text = path.read_text()
+        for address in re.findall(r'(?:src|href)="([^"]+)"', text):
+            assert not address.startswith(("http:", "https:", "//")), f"{path.name} fetches {address}"
+            if not address.startswith(("#", "data:")):
+                assert (path.parent / address.partition("#")[0]).exists(), f"{path.name}: {address} is not there"
+    assert "RuntimeError: the task broke down" in run_page(tmp_path, sfumato, "toys/fault")
+
+
+def test_plugins_contribute_sections_and_a_broken_one_leaves_the_page_standing(sfumato, tmp_path, runs):
+    """Plot, playback, table and transcript come from the plugin; an exception becomes a sentence, escaped."""
+    sfumato("report", "-o", str(tmp_path / "site"), check=0)
+    cart = run_page(tmp_path, sfumato, "toys/cart")
+    assert 'class="playback"' in cart
+    assert "The cart, seen from the side" in cart
+    assert "answer(secret)" in run_page(tmp_path, sfumato, "toys/tools")
+    coin = run_page(tmp_path, sfumato, "toys/coin")
+    assert "could not be drawn: RuntimeError: &lt;b&gt;cannot&lt;/b&gt; be drawn" in coin
+
+
+def test_markup_in_names_and_errors_is_shown_as_text(sfumato, tmp_path):
+    """A label, an error and a store folder holding HTML."""
+    experiment = tmp_path / "x.toml"
+    experiment.write_text(
+        f'[[task]]\nuse="toys/fault"\nfault="raise"\nlabel="{MARKUP}"\n[[solver]]\nuse="toys/noop"\nlabel="</script>"\n'
+    )
+    store = tmp_path / "a<b>"
+    sfumato("run", str(experiment), "--store", str(store), check=1)
+    sfumato("report", "-o", str(tmp_path / "site"), "--store", str(store), check=0)
+    for path in (tmp_path / "site").rglob("*.html"):
+        assert MARKUP not in path.read_text()
+    assert html.escape(MARKUP) in page(tmp_path)
+
+
+def test_an_empty_store_makes_a_page_that_says_so(sfumato, tmp_path):
+    """And how to fill it."""
+    sfumato("report", "-o", str(tmp_path / "site"), check=0)
+    assert "holds no runs yet" in page(tmp_path)
+
+
+def test_a_folder_that_exists_is_left_alone(sfumato, tmp_path, runs):
+    """Without --overwrite, and with it when it is not ours."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    for words in ((), ("--overwrite",)):
+        assert "nothing was written" in sfumato("report", "-o", str(tmp_path / "mine"), *words, check=2).stderr
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    sfumato("report", "-o", str(tmp_path / "site"), check=0)
+    assert "nothing was written" in sfumato("report", "-o", str(tmp_path / "site"), check=2).stderr
+    sfumato("report", "-o", str(tmp_path / "site"), "--overwrite", check=0)
+
+
+def test_runs_of_a_plugin_that_is_gone_and_damaged_records_are_listed(sfumato, tmp_path, runs):
+    """The store outlives the plugin."""
+    record = next((tmp_path / "store" / "runs").glob("*/record.json"))
+    record.write_text("{")
+    sfumato("report", "-o", str(tmp_path / "site"), env={"PYTHONPATH": ""}, check=0)
+    index = page(tmp_path)
+    assert "1 damaged" in index
+    assert "toys/" in index
+
+
+def test_nan_in_a_figure_does_not_break_the_page(tmp_path):
+    """JSON has no NaN; a plot shows a gap."""
+    from sfumato.report.site import _json
+
+    json.loads(_json({"y": [1.0, float("nan"), float("inf")]}))
+    assert "</script>" not in _json({"a": "</script>"})
+
+
+@pytest.mark.slow
+def test_five_hundred_runs_make_a_report_in_half_a_minute(tmp_path, sfumato):
+    """Under 25 MB."""
+    from sfumato.report.site import build
+    from sfumato.store import Store
+
+    (made,) = map(json.loads, sfumato("run", "toys/bandit", "--solver", "toys/greedy", "--seeds", "300", "--json").stdout.splitlines())
+    store = Store(tmp_path / "store")
+    source = store.folder(made["run_id"])
+    for k in range(499):
+        twin = store.folder(f"{k:016x}")
+        shutil.copytree(source, twin)
+        record = json.loads((twin / "record.json").read_text())
+        record["run_id"] = twin.name
+        (twin / "record.json").write_text(json.dumps(record))
+    began = time.perf_counter()
+    _, count = build(store, tmp_path / "site")
+    assert count == 500
+    assert time.perf_counter() - began < 30
+    assert sum(p.stat().st_size for p in (tmp_path / "site").rglob("*") if p.is_file()) < 25e6
+
+
+def test_view_serves_on_loopback_and_lists_no_folder(sfumato, tmp_path, runs):
+    """127.0.0.1 unless told otherwise; no listing; no framing."""
+    words = [sys.executable, "-m", "sfumato", "view", "--port", "0", "--store", str(tmp_path / "store")]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        address = process.stdout.readline().strip()
+        assert address.startswith("http://127.0.0.1:")
+        answer = urllib.request.urlopen(address, timeout=20)
+        assert "Overview" in answer.read().decode()
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(address.replace("index.html", "assets/"), timeout=20)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+# ---------------------------------------------------------------- in a browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=6000",
+)  # fmt: skip
+PROBE = """<script>
+addEventListener("load", () => setTimeout(() => {
+  const said = {};
+  try {
+    const table = document.querySelector("table.sortable");
+    if (table) {
+      const button = table.querySelector("thead th:nth-child(2) button");
+      button.click(); button.click();
+      said.sort = table.querySelector("thead th:nth-child(2)").getAttribute("aria-sort");
+      said.column = [...table.tBodies[0].rows].map((row) => row.cells[1].textContent);
+    }
+    const field = document.querySelector("input.filter");
+    if (field) {
+      field.value = "failed"; field.dispatchEvent(new Event("input"));
+      const rows = [...document.querySelectorAll("table.filterable")].at(-1).tBodies[0].rows;
+      said.shown = [...rows].filter((row) => !row.hidden).length;
+    }
+    const player = document.querySelector(".playback");
+    if (player) {
+      player.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
+      said.frame = [...player.querySelectorAll(".frame")].findIndex((frame) => !frame.hidden);
+      player.querySelector(".play").click();
+      said.button = player.querySelector(".play").textContent;
+    }
+    said.plots = document.querySelectorAll(".plot .main-svg").length;
+    document.getElementById("theme").click();
+    said.theme = document.documentElement.dataset.theme;
+  } catch (error) { said.error = String(error); }
+  const out = document.createElement("pre"); out.id = "said"; out.textContent = JSON.stringify(said); document.body.append(out);
+}, 1500));
+</script></body>"""
+
+
+def browse(path, tmp_path):
+    """Open a page in headless Chromium, use it, and return what the page reports and the console's errors."""
+    probe = path.with_name("probe-" + path.name)
+    probe.write_text(path.read_text().replace("</body>", PROBE))
+    done = subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", probe.as_uri()],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    probe.unlink()
+    console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+    (said,) = re.findall(r'<pre id="said">(.*?)</pre>', done.stdout, re.S)
+    return json.loads(html.unescape(said)), console
+
+
+@pytest.mark.optional
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package chromium)")
+def test_pages_work_in_a_browser(sfumato, tmp_path, runs):
+    """No console errors; sorting, filtering, playback, plots and the theme switch work."""
+    sfumato("report", "-o", str(tmp_path / "site"), check=0)
+    said, console = browse(tmp_path / "site" / "index.html", tmp_path)
+    assert console == []
+    assert "error" not in said
+    assert said["sort"] == "descending"
+    assert said["shown"] == 1
+    assert said["plots"] > 0
+    assert said["theme"] in ("light", "dark")
+    records = map(json.loads, sfumato("status", "--json").stdout.splitlines())
+    (cart,) = [r["run_id"] for r in records if r["spec"]["task"]["name"] == "toys/cart"]
+    said, console = browse(tmp_path / "site" / "runs" / f"{cart}.html", tmp_path)
+    assert console == []
+    assert said["frame"] == 1
+    assert said["button"] == "Pause"
+    assert said["plots"] > 0
