@@ -1,6 +1,6 @@
 """Fair acceptance thresholds under bandit feedback, while the population answers back.
 
-Use it as a library: `OptimisticFeasible` and its baselines choose arms for many seeds at once, `BetaLoop` and
+Use it as a library: `ThresholdBandit` serves one stream of decisions; `OptimisticFeasible` and its baselines choose arms for many seeds at once, `BetaLoop` and
 `PoolLoop` are closed loops, `sweep` is the oracle. Names are imported when first used.
 
 Source: W. Du, "Optimistic Feasible Search for Closed-Loop Fair Threshold Decision-Making", arXiv:2512.22313.
@@ -12,17 +12,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sfumato_ofs.config import OptimisticFeasibleConfig, PrimalDualConfig, UnconstrainedConfig
+    from sfumato_ofs.audit import AuditLog
+    from sfumato_ofs.config import (
+        ObservedScoresConfig,
+        OptimisticFeasibleConfig,
+        PrimalDualConfig,
+        UnconstrainedConfig,
+    )
     from sfumato_ofs.constraints import Constraints, reward_scale
     from sfumato_ofs.learners import PrimalDual, Unconstrained
+    from sfumato_ofs.log_replay import replay, resume
     from sfumato_ofs.loops import BetaLoop, PoolLoop, product_arms, shared_arms, threshold_grid
+    from sfumato_ofs.observed import ObservedScores
     from sfumato_ofs.oracle import Sweep, sweep
     from sfumato_ofs.search import OptimisticFeasible
     from sfumato_ofs.simulate import World, play
+    from sfumato_ofs.threshold_bandit import ThresholdBandit
 
 __version__ = "0.1.0"
 
 _WHERE = {
+    "AuditLog": "audit",
+    "ObservedScores": "observed",
+    "ObservedScoresConfig": "config",
+    "ThresholdBandit": "threshold_bandit",
+    "replay": "log_replay",
+    "resume": "log_replay",
     "OptimisticFeasibleConfig": "config",
     "PrimalDualConfig": "config",
     "UnconstrainedConfig": "config",
@@ -43,19 +58,25 @@ _WHERE = {
 }
 
 __all__ = [
+    "AuditLog",
     "BetaLoop",
     "Constraints",
+    "ObservedScores",
+    "ObservedScoresConfig",
     "OptimisticFeasible",
     "OptimisticFeasibleConfig",
     "PoolLoop",
     "PrimalDual",
     "PrimalDualConfig",
     "Sweep",
+    "ThresholdBandit",
     "Unconstrained",
     "UnconstrainedConfig",
     "World",
     "play",
     "product_arms",
+    "replay",
+    "resume",
     "reward_scale",
     "shared_arms",
     "sweep",

@@ -1,0 +1,133 @@
+"""What one batch of applicants says: checked once, at the border, then arrays.
+
+Groups may be indices, one membership row a person with probabilities (then rates are weighted by membership), or one
+0/1 row a person where groups intersect. A group with fewer than `min_count` people in a batch gives no gap
+observation.
+"""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato_ofs.errors import OfsError
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+@attrs.frozen
+class Batch:
+    """A checked batch of n people.
+
+    Attributes:
+        scores: [n] or None where they are hidden.
+        membership: weight of each person in each group, [n, G].
+        accepted: [n].
+        labels: outcome 0/1, NaN unknown, [n].
+    """
+
+    scores: FloatArray | None
+    membership: FloatArray
+    accepted: BoolArray
+    labels: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.accepted)
+
+    def rates(self, min_count: float = 1.0) -> FloatArray:
+        """Return acceptance rates by group [G]; NaN below min_count people."""
+        total = self.membership.sum(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = (self.membership * self.accepted[:, None]).sum(axis=0) / total
+        return np.where(total >= min_count, value, np.nan)
+
+    def reward(self, loss: float) -> float:
+        """Return (good - loss * bad) / n over accepted people; NaN while some accepted label is unknown."""
+        outcome = self.labels[self.accepted]
+        good = float((outcome == 1).sum())
+        return (
+            (good - loss * (len(outcome) - good)) / len(self) if not np.isnan(outcome).any() else float("nan")
+        )
+
+
+def check_batch(
+    *,
+    groups: object,
+    accepted: object,
+    labels: object = None,
+    scores: object = None,
+    n_groups: int = 2,
+) -> Batch:
+    """Return the batch, or raise OfsError naming the argument.
+
+    Arguments:
+        groups: ints 0..G-1 [n], or memberships in [0, 1] [n, G] (probabilities, or 0/1 where groups intersect).
+        accepted: bool [n].
+        labels: 0, 1 or NaN [n]; None for all unknown.
+        scores: in [0, 1] [n]; None where hidden.
+    """
+    taken = np.asarray(accepted)
+    if taken.ndim != 1 or (taken.dtype != bool and not np.isin(taken, (0, 1)).all()):
+        raise OfsError(
+            f"accepted must be one true or false a person, got dtype {taken.dtype}, shape {taken.shape}"
+        )
+    n = len(taken)
+    return Batch(
+        scores=None if scores is None else _scores(scores, n),
+        membership=_membership(groups, n, n_groups),
+        accepted=taken.astype(bool),
+        labels=np.full(n, np.nan) if labels is None else _labels(labels, n),
+    )
+
+
+def _vector(name: str, values: object, n: int) -> FloatArray:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise OfsError(f"{name} must be numbers, got {type(values).__name__}: {error}") from error
+    if array.shape != (n,):
+        raise OfsError(f"{name} must have one entry a person ({n}), got shape {array.shape}")
+    return array
+
+
+def _scores(values: object, n: int) -> FloatArray:
+    scores = _vector("scores", values, n)
+    wrong = ~((scores >= 0.0) & (scores <= 1.0))
+    if wrong.any():
+        raise OfsError(
+            f"scores must lie in [0, 1], got {scores[wrong][0]} at position {int(np.argmax(wrong))}; scores are estimated "
+            "probabilities of a good outcome"
+        )
+    return scores
+
+
+def _labels(values: object, n: int) -> FloatArray:
+    labels = _vector("labels", values, n)
+    wrong = ~(np.isnan(labels) | (labels == 0.0) | (labels == 1.0))
+    if wrong.any():
+        raise OfsError(
+            f"labels must be 0, 1 or NaN, got {labels[wrong][0]} at position {int(np.argmax(wrong))}"
+        )
+    return labels
+
+
+def _membership(values: object, n: int, n_groups: int) -> FloatArray:
+    groups = np.asarray(values)
+    if groups.ndim == 2:
+        if groups.shape != (n, n_groups):
+            raise OfsError(f"groups must have shape ({n}, {n_groups}) as memberships, got {groups.shape}")
+        weights = groups.astype(np.float64)
+        if not ((weights >= 0.0) & (weights <= 1.0)).all():
+            raise OfsError("groups given as memberships must lie in [0, 1]")
+        return weights
+    if groups.shape != (n,):
+        raise OfsError(f"groups must have one entry a person ({n}), got shape {groups.shape}")
+    if n and (groups.dtype.kind not in "iub" or groups.min() < 0 or groups.max() >= n_groups):
+        raise OfsError(
+            f"groups must be integers 0..{n_groups - 1}, got dtype {groups.dtype} with values "
+            f"{np.unique(groups)[:5].tolist()}"
+        )
+    value: FloatArray = np.eye(n_groups)[groups.astype(np.int64)]
+    return value

@@ -1,0 +1,92 @@
+"""The hash-chained log."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sfumato_ofs.audit import AuditLog, Head, read, verify
+from sfumato_ofs.errors import AuditError
+
+
+@pytest.fixture
+def log_file(tmp_path: Path) -> Path:
+    """A log of five lines."""
+    path = tmp_path / "audit.jsonl"
+    log = AuditLog(path)
+    for k in range(5):
+        log.append("select", {"round": k, "tau": 0.1 * k})
+    log.close()
+    return path
+
+
+def test_the_head_of_the_file_is_the_head_of_the_log(log_file: Path) -> None:
+    memory = AuditLog()
+    for k in range(5):
+        memory.append("select", {"round": k, "tau": 0.1 * k})
+    assert verify(log_file) == memory.head
+    assert [event["round"] for event in read(log_file)] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("line", [0, 2, 4])
+def test_a_changed_number_is_found(log_file: Path, line: int) -> None:
+    """One digit of one line, wherever it is."""
+    lines = log_file.read_text().splitlines()
+    lines[line] = lines[line].replace(f'"round":{line}', f'"round":{line + 7}')
+    log_file.write_text("\n".join(lines) + "\n")
+    with pytest.raises(AuditError, match=f"line {line + 1} was altered"):
+        verify(log_file)
+
+
+def test_a_dropped_an_inserted_and_a_rehashed_line_are_found(log_file: Path) -> None:
+    lines = log_file.read_text().splitlines()
+    log_file.write_text("\n".join(lines[:2] + lines[3:]) + "\n")
+    with pytest.raises(AuditError, match="line 3 does not follow"):
+        verify(log_file)
+    log_file.write_text("\n".join([*lines[:2], lines[1], *lines[2:]]) + "\n")
+    with pytest.raises(AuditError, match="line 3 does not follow"):
+        verify(log_file)
+    # A line forged with a fitting hash of its own breaks the link of the next one.
+    forged = AuditLog()
+    for k in range(2):
+        forged.append("select", {"round": k, "tau": 0.9})
+    log_file.write_text("\n".join([*forged._lines, *lines[2:]]) + "\n")
+    with pytest.raises(AuditError, match="line 3 does not follow"):
+        verify(log_file)
+
+
+def test_a_torn_last_line_is_named(log_file: Path) -> None:
+    log_file.write_text(log_file.read_text()[:-10])
+    with pytest.raises(AuditError, match="line 5 is cut off"):
+        verify(log_file)
+
+
+def test_a_log_is_continued_where_it_ended(log_file: Path) -> None:
+    log = AuditLog(log_file)
+    log.append("select", {"round": 5, "tau": 0.5})
+    assert verify(log_file) == log.head and log.head.lines == 6
+
+
+def test_a_head_can_be_signed_and_exported(log_file: Path, tmp_path: Path) -> None:
+    """The signature holds for this head and key only."""
+    head = verify(log_file)
+    signature = head.sign(b"secret")
+    assert head.verify(b"secret", signature)
+    assert not head.verify(b"other", signature)
+    assert not Head(head.lines + 1, head.hash).verify(b"secret", signature)
+    head.export(tmp_path / "head.json", b"secret")
+    assert json.loads((tmp_path / "head.json").read_text()) == {
+        "lines": 5,
+        "hash": head.hash,
+        "hmac_sha256": signature,
+    }
+
+
+def test_numbers_without_json_are_refused_and_the_head_stays(log_file: Path) -> None:
+    log = AuditLog(log_file)
+    before = log.head
+    with pytest.raises(ValueError):
+        log.append("select", {"tau": float("nan")})
+    assert log.head == before and verify(log_file) == before
