@@ -89,6 +89,6 @@ def test_larger_steps_keep_a_wider_band(rng: np.random.Generator) -> None:
     bounds = []
     for u in (1e-3, 1e-2):
         band = approximate_balance(problem, u, max_steps=2000)
-        assert (band.holds and band.worst_after < band.bound / 3) or band.entered == 0
+        assert band.holds
         bounds.append(band.bound)
     assert bounds[0] < bounds[1]

@@ -1,5 +1,6 @@
 """The task in both interpreters, built by name through the core; skipped where the runtimes are not installed."""
 
+import functools
 import json
 import time
 
@@ -20,9 +21,15 @@ from sfumato_opaque_knapsack.traces import TraceSettings, make_pairs, write_json
 REGIMES = ("persistent", "stateless")
 
 
+@functools.cache
+def _runtime(regime, settings):
+    return RunContext().component(f"runtime-{regime}/python", dict(settings), kind="runtime")
+
+
 def runtime_of(regime, **settings):
+    """The runtime of a regime; one for all tests, since starting an interpreter's zygote takes a while."""
     try:
-        return RunContext().component(f"runtime-{regime}/python", settings, kind="runtime")
+        return _runtime(regime, tuple(sorted(settings.items())))
     except SfumatoError as error:
         pytest.skip(f"the runtimes are not installed: {error}")
 

@@ -157,6 +157,7 @@ def _config(isolation: Isolation, found: packages.Packages) -> dict[str, Any]:
         "without": [stdlib, ["site-packages", "dist-packages", "test", "idlelib"]],
         "package_path": list(found.folders),
         "preload": list(found.preload),
+        "importable": sorted({os.path.basename(path).split(".")[0] for path in found.readable}),
         "seccomp": programs[0],
         "seccomp_notified": programs[1],
         "seccomp_zygote": programs[2],

@@ -86,7 +86,7 @@ class Session:
         self.isolation_level = level
         self._zygote = zygote
         self._tools = tools
-        self._signatures = {name: inspect.signature(tool.function) for name, tool in tools.items()}
+        self._signatures = {name: _signature(tool) for name, tool in tools.items()}
         self._options = options
         self._seed = seed
         self._tool_state = tool_state
@@ -418,10 +418,11 @@ class Session:
         tool = self._tools.get(name)
         if tool is None:
             return "call", None, f"there is no tool {name!r}; there are {', '.join(self._tools) or 'none'}"
-        try:
-            self._signatures[name].bind(*args, **kwargs)
-        except TypeError as problem:
-            return "call", None, f"{name}{tool.signature}: {problem}"
+        if (signature := self._signatures[name]) is not None:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as problem:
+                return "call", None, f"{name}{tool.signature}: {problem}"
         try:
             return None, tool.function(*args, **kwargs), None
         except ToolCallError as problem:
@@ -551,6 +552,14 @@ class _Report:
             return cls(error, value, rows, restored, float(message["cpu"]), int(message["rss"]))
         except (KeyError, TypeError, IndexError, ValueError, OverflowError) as problem:
             raise Violation(f"a malformed report ({type(problem).__name__})") from problem
+
+
+def _signature(tool: Tool) -> inspect.Signature | None:
+    """Return the function's signature; None for builtins that have none."""
+    try:
+        return inspect.signature(tool.function)
+    except ValueError:
+        return None
 
 
 def _text(value: Any, limit: int) -> str:

@@ -65,7 +65,7 @@ class Zygote:
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-S", "-P", "-s", str(MAIN), str(theirs.fileno())],
-                env={**ENVIRONMENT, "HOME": self.root, "MPLCONFIGDIR": self.root},
+                env={**ENVIRONMENT, "HOME": self.root, "MPLCONFIGDIR": _font_cache()},
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -119,6 +119,15 @@ class Zygote:
     def close(self) -> None:
         """End the zygote and all its children, and remove their files. May be called again."""
         self._finalizer()
+
+
+def _font_cache() -> str:
+    """Return a folder where matplotlib keeps its list of fonts, which takes seconds to make.
+
+    Only the warmed process writes there, before it is confined and before it runs foreign code.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(base, "sfumato-sandbox", "matplotlib")
 
 
 def _end(

@@ -57,12 +57,16 @@ def uniform_modulus(n_tokens: int, n_experts: int) -> float:
 class Convexity:
     """Estimated curvature of the expected dual at a bias, for batches of the size of the sample.
 
-    mu: modulus, tokens per unit of score; 0 when the experts fall into parts that no token joins.
+    mu: modulus, tokens per unit of score; 0 when the experts fall into parts that no token joins. It is the
+    smallest of E - 1 eigenvalues, which noise pulls down: trust it when n_used is many times E^2.
+    mean: the mean of those eigenvalues, tokens per unit of score; steadier, and equal to mu when all
+    experts are alike, but no lower bound.
     laplacian: float [E, E], per token. n_parts: connected parts of the graph. bandwidth: h. n_used: tokens
     within h of a boundary; with few of them the estimate is noise.
     """
 
     mu: float
+    mean: float
     laplacian: Floats
     n_parts: int
     bandwidth: float
@@ -75,7 +79,7 @@ def estimate_convexity(
     """Estimate mu from one sample of scores [T, E] by counting tokens near each pair's boundary.
 
     A token whose K-th and (K+1)-th choices are a and b, less than h apart, adds 1/(2 h T) to w[a, b].
-    bandwidth: h, in units of score; by default the margin that a quarter of the tokens are below. A wide h
+    bandwidth: h, in units of score; by default the median margin. A wide h
     averages the curvature over a region, a narrow one rests on few tokens.
     """
     g = checked_scores(scores)
@@ -89,7 +93,7 @@ def estimate_convexity(
     row = np.arange(n_tokens)
     total = g + p
     margin = total[row, first] - total[row, second]
-    h = float(np.quantile(margin, 0.25)) if bandwidth is None else float(bandwidth)
+    h = float(np.median(margin)) if bandwidth is None else float(bandwidth)
     if not h > 0:
         raise ArgumentError(
             "bandwidth",
@@ -109,7 +113,8 @@ def estimate_convexity(
     values = np.linalg.eigvalsh(laplacian)
     n_parts = int((values <= 1e-9 * max(float(values[-1]), 1e-300)).sum())
     mu = 0.0 if n_parts > 1 else float(n_tokens * values[1])
-    return Convexity(mu, laplacian, n_parts, h, int(near.sum()))
+    mean = float(n_tokens * values[1:].mean())
+    return Convexity(mu, mean, laplacian, n_parts, h, int(near.sum()))
 
 
 def curvature_along(scores: ArrayLike, k: int, direction: ArrayLike, step: float) -> float:

@@ -6,6 +6,7 @@ The demographic-parity gap is *signed*: averaging |r0 - r1| over rounds is biase
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import permutations
 
 import attrs
@@ -53,7 +54,7 @@ class Constraints:
                 f"demographic parity is undefined for {self.n_groups} group; at least 2 are needed (n_groups)"
             )
 
-    @property
+    @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """Ordered group pairs (a, b) of the parity residuals r_a - r_b - eps."""
         if self.gap == "to-overall":
@@ -63,11 +64,11 @@ class Constraints:
             return tuple((a, b) for a, b in ordered if a < b)
         return tuple(sorted(ordered, key=lambda p: (min(p), max(p), p)))
 
-    @property
+    @cached_property
     def n_parity(self) -> int:
         return 2 * self.n_groups if self.gap == "to-overall" else len(self.pairs)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of residuals I."""
         return self.n_parity + (self.rho_min is not None) + (self.rho_max is not None)

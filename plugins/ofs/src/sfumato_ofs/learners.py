@@ -44,7 +44,10 @@ class Reason(IntEnum):
 
     @property
     def label(self) -> str:
-        return self.name.lower().replace("_", "-")
+        return _LABELS[self]
+
+
+_LABELS = {reason: reason.name.lower().replace("_", "-") for reason in Reason}
 
 
 def first_sweep(

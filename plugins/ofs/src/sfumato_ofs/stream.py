@@ -7,6 +7,7 @@ object as for many items, so every option works; the common ones take the short 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +43,7 @@ def add_one(s: ArmStatistics, j: int, reward: float, residuals: list[float], wei
         radius = s.reward_scale * width / math.sqrt(rewarded)
         s.upper_reward[0, j] = s.reward_sum.item(0, j) / rewarded + radius
     worst, violation = -math.inf, 0.0
-    scales = s.residual_scales.tolist()
-    for i, scale in enumerate(scales):
+    for i, scale in enumerate(s.residual_scales.tolist()):
         seen = s.seen.item(0, j, i)
         if seen > 0:
             low = s.residual_sum.item(0, j, i) / seen + s.margin - scale * width / math.sqrt(seen)
@@ -70,6 +70,11 @@ def _refresh_row(s: ArmStatistics) -> None:
 class StreamSearch(OptimisticFeasible):
     """Optimistic Feasible Search for one stream of batches."""
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        c = self.config
+        self._plain = c.block == 1 and c.detect == c.loss_cap == 0.0 and not (c.monotone or c.window)
+
     def update_one(
         self,
         j: int,
@@ -79,15 +84,7 @@ class StreamSearch(OptimisticFeasible):
         weight: float = 1.0,
     ) -> None:
         """Take in one batch under arm j."""
-        config = self.config
-        plain = (
-            config.block == 1
-            and config.detect == 0.0
-            and config.loss_cap == 0.0
-            and not config.monotone
-            and not config.window
-        )
-        if plain:
+        if self._plain:
             add_one(self.statistics, j, reward, residuals, weight)
         else:
             row = None if rates is None else rates[None]

@@ -207,7 +207,7 @@ class ThresholdBandit:
             "lower": [_finite(x) for x in s.lower[0, arm].tolist()],
             "plays": s.plays.item(0, arm),
         }
-        return arm, Reason(int(search.reason[0])), bounds
+        return arm, _REASONS[search.reason.item(0)], bounds
 
     def _search_marks(self) -> tuple[Any, ...]:
         s = self._search
@@ -510,6 +510,9 @@ class ThresholdBandit:
         if state["rates"] is not None:
             vars(self._search._rates).update(state["rates"])
         self._scored.load(state["scored"])
+
+
+_REASONS = list(Reason)
 
 
 def _moving(thing: object, fixed: tuple[str, ...]) -> dict[str, Any]:

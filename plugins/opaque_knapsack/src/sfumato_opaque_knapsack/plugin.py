@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sfumato import BackendSpec, ComponentSpec, hookimpl
+from sfumato import BackendSpec, CommandSpec, ComponentSpec, hookimpl
 
 PLUGIN_API = 1
 
@@ -85,4 +85,15 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         target=f"{_PACKAGE}.evaluators:AgentEvaluator",
         summary="Turns, tokens, failing actions and missing variables of agents that write code",
         source=_SOURCE,
+    )
+
+
+@hookimpl
+def sfumato_commands() -> Iterator[CommandSpec]:
+    cli = f"{_PACKAGE}.cli"
+    yield CommandSpec("traces", target=f"{cli}:traces", help="Write paired traces of scripted experts")
+    yield CommandSpec("smollm2", target=f"{cli}:smollm2", help="Write SmolLM2-135M as a transformers folder")
+    yield CommandSpec("train", target=f"{cli}:train", help="Fine-tune a model on one regime's traces")
+    yield CommandSpec(
+        "two-by-two", target=f"{cli}:two_by_two", help="Train on each regime, play in both interpreters"
     )

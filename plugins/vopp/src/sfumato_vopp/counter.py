@@ -55,6 +55,11 @@ class CounterDraws:
         self._position = position
         self._end = None if limit is None else position + limit
 
+    def streams(self) -> NDArray[np.uint64]:
+        """Return the state of each stream at this position, as compiled code takes it; uint64 [B]."""
+        with np.errstate(over="ignore"):
+            return self._keys + np.uint64(self._position) * _GAMMA
+
     def random(self, size: int | None = None) -> NDArray[np.float64]:
         """Return uniform numbers on [0, 1); float64 [B]."""
         if size is not None and size != self._keys.size:

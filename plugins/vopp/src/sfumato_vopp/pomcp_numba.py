@@ -15,7 +15,7 @@ from sfumato_vopp.counter import SLOTS_PER_STEP
 from sfumato_vopp.counter_numba import GAMMA, episode_key, uniform
 from sfumato_vopp.errors import ModelError
 from sfumato_vopp.model import Array, CompiledModel, Model
-from sfumato_vopp.search_numba import child_slot, longer, rehash, with_disk_cache
+from sfumato_vopp.search_numba import BELIEF, child_slot, longer, rehash, with_disk_cache
 
 __all__ = ["POMCPTree"]
 
@@ -30,7 +30,7 @@ def simulate_kernel(model: CompiledModel) -> Any:
     def simulate(  # type: ignore[no-untyped-def]
         counters, S, particles, cumulative, weighted, n_episodes, first_episode, depth, n_actions, discount, seed,
         exploration, use_hint, ints, floats, table, path, rewards,
-        bel_parent, bel_obs, bel_n, bel_row, bel_depth, act_n, act_q, act_child,
+        bel, act_n, act_q, act_child,
     ):
         n_beliefs, n_rows, mask = counters[N_BELIEFS], counters[N_ROWS], counters[HASH_MASK]
         steps = counters[STEPS]
@@ -38,7 +38,7 @@ def simulate_kernel(model: CompiledModel) -> Any:
         stream = np.empty(1, np.uint64)
         code = 0
         while counters[DONE] < n_episodes:
-            if n_beliefs + 2 > bel_n.size or (n_rows + 1) * n_actions > act_n.size or 2 * (n_beliefs + 2) > mask:
+            if n_beliefs + 2 > bel.size or (n_rows + 1) * n_actions > act_n.size or 2 * (n_beliefs + 2) > mask:
                 code = 1
                 break
             key = episode_key(seed, first_episode + counters[DONE])
@@ -64,12 +64,12 @@ def simulate_kernel(model: CompiledModel) -> Any:
             while length < depth:
                 stream[0] = key + (np.uint64(1) + np.uint64(length) * _SLOTS) * GAMMA
                 u = uniform(stream)
-                row = bel_row[b]
+                row = bel[b].row
                 created = row < 0
                 if created:
                     row = n_rows
                     n_rows += 1
-                    bel_row[b] = row
+                    bel[b].row = row
                     for a in range(row * n_actions, (row + 1) * n_actions):
                         act_n[a] = 0
                         act_q[a] = 0.0
@@ -89,13 +89,13 @@ def simulate_kernel(model: CompiledModel) -> Any:
                                 break
                             rank -= 1
                 else:
-                    log_n = np.log(bel_n[b])
+                    log_n = np.log(bel[b].n)
                     best = -np.inf
                     for j in range(n_actions):
                         score = act_q[e + j] + exploration * np.sqrt(log_n / act_n[e + j])
                         if score > best:
                             best, a = score, j
-                bel_n[b] += 1
+                bel[b].n += 1
                 o, r, ended = step(S, 0, a, stream, ints, floats)
                 steps += 1
                 if not np.isfinite(r):
@@ -124,7 +124,7 @@ def simulate_kernel(model: CompiledModel) -> Any:
                                 break
                     break
                 child = act_child[e + a]
-                if child < 0 or bel_obs[child] != o:
+                if child < 0 or bel[child].obs != o:
                     p = child_slot(e + a, o, mask)
                     while True:
                         child = table[p]
@@ -132,13 +132,13 @@ def simulate_kernel(model: CompiledModel) -> Any:
                             child = n_beliefs
                             n_beliefs += 1
                             table[p] = child
-                            bel_parent[child] = e + a
-                            bel_obs[child] = o
-                            bel_n[child] = 0
-                            bel_row[child] = -1
-                            bel_depth[child] = length
+                            bel[child].parent = e + a
+                            bel[child].obs = o
+                            bel[child].n = 0
+                            bel[child].row = -1
+                            bel[child].depth = length
                             break
-                        if bel_parent[child] == e + a and bel_obs[child] == o:
+                        if bel[child].parent == e + a and bel[child].obs == o:
                             break
                         p = (p + 1) & mask
                     act_child[e + a] = child
@@ -178,12 +178,7 @@ class POMCPTree:
         low, high = model.reward_range
         self._exploration = (high - low) if config.exploration is None else config.exploration
         self.overflow = False
-        self._bel: dict[str, Array] = {
-            name: np.empty(1 << 12, dtype)
-            for name, dtype in (
-                ("parent", np.int32), ("obs", np.int64), ("n", np.int64), ("row", np.int32), ("depth", np.int16)
-            )
-        }  # fmt: skip
+        self._bel: Array = np.empty(1 << 12, BELIEF)
         rows = max(64, (1 << 16) // self._A)
         self._act: dict[str, Array] = {
             name: np.empty(rows * self._A, dtype)
@@ -194,7 +189,7 @@ class POMCPTree:
     @property
     def nbytes(self) -> int:
         """Bytes held by the arrays."""
-        return sum(a.nbytes for a in [*self._bel.values(), *self._act.values(), self._table])
+        return sum(a.nbytes for a in [self._bel, *self._act.values(), self._table])
 
     @property
     def n_beliefs(self) -> int:
@@ -220,26 +215,25 @@ class POMCPTree:
         self._counters[:] = 0
         self._counters[N_BELIEFS] = 1
         self._set_mask(1 << 12)
-        for name, value in (("parent", -1), ("obs", -1), ("n", 0), ("row", -1), ("depth", 0)):
-            self._bel[name][0] = value
+        self._bel[0] = (-1, 0, -1, 0.0, 0.0, 0.0, 0, -1, -1, -1, 0, 0)
         self.overflow = False
 
     def _set_mask(self, size: int) -> None:
         self._counters[HASH_MASK] = size - 1
-        rehash(self._table, size - 1, self.n_beliefs, self._bel["parent"], self._bel["obs"])
+        rehash(self._table, size - 1, self.n_beliefs, self._bel)
 
     def iterate(self, iteration: int, n_episodes: int, first_episode: int, depth: int) -> int:
         """Run n simulations of at most the given depth; returns how many were run."""
-        b, a, m, counters = self._bel, self._act, self._compiled, self._counters
+        m, counters = self._compiled, self._counters
         counters[DONE] = 0
         path, rewards = np.empty(depth, np.int64), np.empty(depth)
         while True:
-            b, a = self._bel, self._act
+            a = self._act
             code = self._simulate(
                 counters, self._scratch, self._particles, self._cumulative, self._weighted, n_episodes, first_episode,
                 depth, self._A, self._model.discount, self._seed, self._exploration, self._config.leaf == "hint",
                 m.ints, m.floats, self._table, path, rewards,
-                b["parent"], b["obs"], b["n"], b["row"], b["depth"], a["n"], a["q"], a["child"],
+                self._bel, a["n"], a["q"], a["child"],
             )  # fmt: skip
             if code != 1:
                 break
@@ -253,11 +247,11 @@ class POMCPTree:
         return int(counters[DONE])
 
     def _grow(self) -> bool:
-        room = self._bel["n"].size
+        room = self._bel.size
         if self.n_beliefs + 2 > room:
             if room >= self._config.max_nodes:
                 return False
-            self._bel = {name: longer(x, min(2 * room, self._config.max_nodes)) for name, x in self._bel.items()}
+            self._bel = longer(self._bel, min(2 * room, self._config.max_nodes))
         if (int(self._counters[N_ROWS]) + 1) * self._A > self._act["n"].size:
             if 2 * self._act["n"].size >= 2**31:
                 return False

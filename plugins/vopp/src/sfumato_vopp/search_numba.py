@@ -30,6 +30,21 @@ __all__ = ["DenseTree", "child_slot", "dense_kernels", "longer", "rehash", "with
 _CODE_OK, CODE_FULL, CODE_REWARD, CODE_OBSERVATION = 0, 1, 2, 3
 N_BELIEFS, N_ROWS, HASH_MASK, EPISODE, N_VISITED, STEPS, BAD_ACTION, BAD_OBSERVATION = range(8)
 
+#: One node, one cache line: what an episode touches at a node lies together.
+BELIEF = np.dtype(
+    [
+        ("parent", np.int32), ("n", np.int32), ("obs", np.int64), ("hint", np.float64), ("share", np.float64),
+        ("v", np.float64), ("hint_n", np.int32), ("row", np.int32), ("stamp", np.int32), ("opened", np.int32),
+        ("depth", np.int32), ("unused", np.int32),
+    ]
+)  # fmt: skip
+ACTION = np.dtype(
+    [
+        ("n", np.int32), ("end", np.int32), ("reward", np.float64), ("q_sum", np.float64), ("child", np.int32),
+        ("unused", np.int32),
+    ]
+)  # fmt: skip
+
 _SLOTS = np.uint64(SLOTS_PER_STEP)
 _HASH_1, _HASH_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 _S29 = np.uint64(29)
@@ -45,12 +60,12 @@ def child_slot(parent, observation, mask):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def rehash(table, mask, n_beliefs, bel_parent, bel_obs):  # type: ignore[no-untyped-def]
+def rehash(table, mask, n_beliefs, bel):  # type: ignore[no-untyped-def]
     """Fill the first mask+1 places of the child table anew from the nodes."""
     for p in range(mask + 1):
         table[p] = -1
     for b in range(1, n_beliefs):
-        p = child_slot(bel_parent[b], bel_obs[b], mask)
+        p = child_slot(bel[b].parent, bel[b].obs, mask)
         while table[p] >= 0:
             p = (p + 1) & mask
         table[p] = b
@@ -63,16 +78,15 @@ def dense_kernels(model: CompiledModel) -> tuple[Any, Any]:
     def forward(  # type: ignore[no-untyped-def]
         counters, S, particles, cumulative, weighted, n_episodes, first_episode, depth, n_actions, n_observations, seed,
         iteration, leaf_prior, mixing, ints, floats, table, visited,
-        bel_parent, bel_obs, bel_n, bel_hint, bel_hint_n, bel_share, bel_row, bel_stamp, bel_depth,
-        row_bel, row_iteration, row_tried, act_n, act_end, act_reward, act_cum, act_q_sum, act_child,
+        bel, act, act_cum,
     ):
         n_beliefs = counters[N_BELIEFS]
         n_rows = counters[N_ROWS]
         mask = counters[HASH_MASK]
         n_visited = counters[N_VISITED]
         steps = counters[STEPS]
-        cap_beliefs = bel_n.size
-        cap_rows = row_bel.size
+        cap_beliefs = bel.size
+        cap_rows = act.size // n_actions
         width = particles.shape[1]
         n_particles = particles.shape[0]
         stream = np.empty(1, np.uint64)
@@ -104,14 +118,14 @@ def dense_kernels(model: CompiledModel) -> tuple[Any, Any]:
             b = 0
             ended = False
             for d in range(depth):
-                bel_n[b] += 1
-                if bel_stamp[b] != iteration:
-                    bel_stamp[b] = iteration
+                bel[b].n += 1
+                if bel[b].stamp != iteration:
+                    bel[b].stamp = iteration
                     visited[n_visited] = b
                     n_visited += 1
                 stream[0] = key + (np.uint64(1) + np.uint64(d) * _SLOTS) * GAMMA
                 u = uniform(stream)
-                row = bel_row[b]
+                row = bel[b].row
                 if d == 0 and mixing > 0.0:
                     fresh = u < mixing
                     u = u / mixing if fresh else (u - mixing) / (1.0 - mixing)
@@ -120,19 +134,17 @@ def dense_kernels(model: CompiledModel) -> tuple[Any, Any]:
                 if row < 0:
                     row = n_rows
                     n_rows += 1
-                    bel_row[b] = row
-                    row_bel[row] = b
-                    row_iteration[row] = iteration
-                    row_tried[row] = 0
+                    bel[b].row = row
+                    bel[b].opened = iteration
                     e = row * n_actions
                     for a in range(n_actions):
-                        act_n[e + a] = 0
-                        act_end[e + a] = 0
-                        act_reward[e + a] = 0.0
-                        act_q_sum[e + a] = 0.0
-                        act_child[e + a] = -1
+                        act[e + a].n = 0
+                        act[e + a].end = 0
+                        act[e + a].reward = 0.0
+                        act[e + a].q_sum = 0.0
+                        act[e + a].child = -1
                     fresh = True
-                elif row_iteration[row] == iteration:
+                elif bel[b].opened == iteration:
                     fresh = True
                 e = row * n_actions
                 if fresh:
@@ -163,15 +175,13 @@ def dense_kernels(model: CompiledModel) -> tuple[Any, Any]:
                     counters[BAD_OBSERVATION] = o
                     code = 3
                     break
-                if act_n[e] == 0:
-                    row_tried[row] += 1
-                act_n[e] += 1
-                act_reward[e] += r
+                act[e].n += 1
+                act[e].reward += r
                 if ended:
-                    act_end[e] += 1
+                    act[e].end += 1
                     break
-                child = act_child[e]
-                if child < 0 or bel_obs[child] != o:
+                child = act[e].child
+                if child < 0 or bel[child].obs != o:
                     p = child_slot(e, o, mask)
                     while True:
                         child = table[p]
@@ -179,33 +189,34 @@ def dense_kernels(model: CompiledModel) -> tuple[Any, Any]:
                             child = n_beliefs
                             n_beliefs += 1
                             table[p] = child
-                            bel_parent[child] = e
-                            bel_obs[child] = o
-                            bel_n[child] = 0
-                            bel_hint[child] = 0.0
-                            bel_hint_n[child] = 0
-                            bel_share[child] = 0.0
-                            bel_row[child] = -1
-                            bel_stamp[child] = -1
-                            bel_depth[child] = d + 1
+                            bel[child].parent = e
+                            bel[child].obs = o
+                            bel[child].n = 0
+                            bel[child].hint = 0.0
+                            bel[child].hint_n = 0
+                            bel[child].share = 0.0
+                            bel[child].row = -1
+                            bel[child].stamp = -1
+                            bel[child].opened = -1
+                            bel[child].depth = d + 1
                             break
-                        if bel_parent[child] == e and bel_obs[child] == o:
+                        if bel[child].parent == e and bel[child].obs == o:
                             break
                         p = (p + 1) & mask
-                    act_child[e] = child
+                    act[e].child = child
                 b = child
                 # A node not expanded before this iteration gathers leaf estimates: they are its value while it is a
                 # leaf, and the start of its preferences once it is not.
-                row = bel_row[b]
-                if (row < 0 or row_iteration[row] == iteration) and (leaf_prior or d + 1 == depth):
-                    bel_hint[b] += hint(S, 0, a, ints, floats)
-                    bel_hint_n[b] += 1
+                row = bel[b].row
+                if (row < 0 or bel[b].opened == iteration) and (leaf_prior or d + 1 == depth):
+                    bel[b].hint += hint(S, 0, a, ints, floats)
+                    bel[b].hint_n += 1
             if code != 0:
                 break
             if not ended:
-                bel_n[b] += 1
-                if bel_stamp[b] != iteration:
-                    bel_stamp[b] = iteration
+                bel[b].n += 1
+                if bel[b].stamp != iteration:
+                    bel[b].stamp = iteration
                     visited[n_visited] = b
                     n_visited += 1
             counters[EPISODE] += 1
@@ -222,8 +233,7 @@ def dense_kernels(model: CompiledModel) -> tuple[Any, Any]:
 def backup(  # type: ignore[no-untyped-def]
     counters, visited, whole_tree, iteration, n_actions, eta, discount, leaf_prior, prior, survivors, children_only,
     subtract_all, clip,
-    bel_parent, bel_n, bel_hint, bel_hint_n, bel_v, bel_share, bel_row,
-    row_iteration, row_prior, act_n, act_end, act_reward, act_cum, act_q_sum, act_psi,
+    bel, act, act_cum, act_psi,
 ):
     """Back values up from the leaves to the root; returns nothing, clears the visited list.
 
@@ -234,41 +244,40 @@ def backup(  # type: ignore[no-untyped-def]
     log_actions = np.log(n_actions) / eta
     for place in range(count - 1, -1, -1):
         b = place if whole_tree else visited[place]
-        row = bel_row[b]
+        row = bel[b].row
         if row < 0:
-            v = bel_hint[b] / bel_hint_n[b] if bel_hint_n[b] > 0 else 0.0
+            v = bel[b].hint / bel[b].hint_n if bel[b].hint_n > 0 else 0.0
         else:
             first = row * n_actions
-            if row_iteration[row] == iteration:
+            if bel[b].opened == iteration:
                 if leaf_prior:
-                    start = bel_hint[b] / bel_hint_n[b] if bel_hint_n[b] > 0 else 0.0
+                    start = bel[b].hint / bel[b].hint_n if bel[b].hint_n > 0 else 0.0
                     start -= log_actions
                 else:
                     start = prior
-                row_prior[row] = start
                 for e in range(first, first + n_actions):
                     act_psi[e] = start
                 old = start + log_actions
             else:
-                old = bel_v[b]
+                old = bel[b].v
             if children_only:
                 best = -np.inf
                 for e in range(first, first + n_actions):
-                    if act_n[e] > 0 and act_psi[e] > best:
+                    if act[e].n > 0 and act_psi[e] > best:
                         best = act_psi[e]
                 total = 0.0
                 for e in range(first, first + n_actions):
-                    if act_n[e] > 0:
+                    if act[e].n > 0:
                         total += np.exp(eta * (act_psi[e] - best))
                 old = best + np.log(total) / eta
             best = -np.inf
             for e in range(first, first + n_actions):
-                n = act_n[e]
+                n = act[e].n
                 if n > 0:
-                    below = n - act_end[e] if survivors else n
-                    q = act_reward[e] / n
+                    below = n - act[e].end if survivors else n
+                    q = act[e].reward / n
                     if below > 0:
-                        q += discount * act_q_sum[e] / below
+                        q += discount * act[e].q_sum / below
                     act_psi[e] += q - old
                 elif subtract_all:
                     act_psi[e] -= old
@@ -282,15 +291,15 @@ def backup(  # type: ignore[no-untyped-def]
                     act_psi[e] = floor
                 w = np.exp(eta * (act_psi[e] - best))
                 total += w
-                if act_n[e] > 0:
+                if act[e].n > 0:
                     tried += w
                 act_cum[e] = total
             v = best + np.log(tried if children_only else total) / eta
-        bel_v[b] = v
+        bel[b].v = v
         if b > 0:
-            share = bel_n[b] * v
-            act_q_sum[bel_parent[b]] += share - bel_share[b]
-            bel_share[b] = share
+            share = bel[b].n * v
+            act[bel[b].parent].q_sum += share - bel[b].share
+            bel[b].share = share
     counters[N_VISITED] = 0
 
 
@@ -314,28 +323,17 @@ class DenseTree:
         self.overflow = False
         self._allocate(min(1 << 14, config.max_nodes), max(256, (1 << 18) // self._A))
 
-    _BELIEF = (
-        ("parent", np.int32), ("obs", np.int64), ("n", np.int32), ("hint", np.float64), ("hint_n", np.int32),
-        ("share", np.float64), ("v", np.float64), ("row", np.int32), ("stamp", np.int32), ("depth", np.int16),
-    )
-    _ROW = (("bel", np.int32), ("iteration", np.int32), ("tried", np.int32), ("prior", np.float64))
-    _ACTION = (
-        ("n", np.int32), ("end", np.int32), ("reward", np.float64), ("cum", np.float64), ("q_sum", np.float64),
-        ("psi", np.float64), ("child", np.int32),
-    )
-
     def _allocate(self, beliefs: int, rows: int) -> None:
-        self.bel: dict[str, Array] = {name: np.empty(beliefs, dtype) for name, dtype in self._BELIEF}
-        self.row: dict[str, Array] = {name: np.empty(rows, dtype) for name, dtype in self._ROW}
-        self.act: dict[str, Array] = {name: np.empty(rows * self._A, dtype) for name, dtype in self._ACTION}
+        self.bel: Array = np.empty(beliefs, BELIEF)
+        self.act: Array = np.empty(rows * self._A, ACTION)
+        self._cum, self._psi = np.empty(rows * self._A), np.empty(rows * self._A)
         self._visited = np.empty(beliefs, np.int32)
         self._table = np.full(1 << (4 * beliefs - 1).bit_length(), -1, np.int32)
 
     @property
     def nbytes(self) -> int:
         """Bytes held by the arrays."""
-        arrays = [*self.bel.values(), *self.row.values(), *self.act.values(), self._visited, self._table]
-        return sum(a.nbytes for a in arrays)
+        return sum(a.nbytes for a in (self.bel, self.act, self._cum, self._psi, self._visited, self._table))
 
     @property
     def n_beliefs(self) -> int:
@@ -362,17 +360,15 @@ class DenseTree:
         self._counters[N_BELIEFS] = 1
         self._set_mask(min(1 << 12, self._table.size))
         self.overflow = False
-        b = self.bel
-        b["parent"][0], b["obs"][0], b["n"][0], b["hint"][0], b["hint_n"][0] = -1, -1, 0, 0.0, 0
-        b["share"][0], b["v"][0], b["row"][0], b["stamp"][0], b["depth"][0] = 0.0, 0.0, -1, -1, 0
+        self.bel[0] = (-1, 0, -1, 0.0, 0.0, 0.0, 0, -1, -1, -1, 0, 0)
         if self._leaf:
             # The root is never arrived at, so its leaf estimate comes from its particles.
             hints = self._model.value_hint(self._particles[:256], np.zeros(len(self._particles[:256]), np.int64))
-            b["hint"][0], b["hint_n"][0] = float(np.sum(hints)), len(hints)
+            self.bel["hint"][0], self.bel["hint_n"][0] = float(np.sum(hints)), len(hints)
 
     def _set_mask(self, size: int) -> None:
         self._counters[HASH_MASK] = size - 1
-        rehash(self._table, size - 1, self.n_beliefs, self.bel["parent"], self.bel["obs"])
+        rehash(self._table, size - 1, self.n_beliefs, self.bel)
 
     def iterate(self, iteration: int, n_episodes: int, first_episode: int, depth: int) -> int:
         """Run one iteration: n_episodes of the given length, then the backup. Returns the episodes that were run.
@@ -384,14 +380,11 @@ class DenseTree:
         counters[EPISODE] = 0
         n_observations = -1 if self._model.n_observations is None else self._model.n_observations
         while True:
-            b, r, a = self.bel, self.row, self.act
             code = self._forward(
                 counters, self._scratch, self._particles, self._cumulative, self._weighted, n_episodes, first_episode,
                 depth, self._A, n_observations, self._seed, iteration, self._leaf, c.root_mixing, m.ints, m.floats,
-                self._table, self._visited,
-                b["parent"], b["obs"], b["n"], b["hint"], b["hint_n"], b["share"], b["row"], b["stamp"], b["depth"],
-                r["bel"], r["iteration"], r["tried"], a["n"], a["end"], a["reward"], a["cum"], a["q_sum"], a["child"],
-            )
+                self._table, self._visited, self.bel, self.act, self._cum,
+            )  # fmt: skip
             if code == CODE_FULL and self._grow(depth):
                 continue
             break
@@ -409,27 +402,25 @@ class DenseTree:
         self._backup(
             counters, self._visited, c.backup == "tree", iteration, self._A, self.eta, self._model.discount,
             self._leaf, self._prior, c.denominator == "survivors", c.log_sum == "children", c.subtract == "all", c.clip,
-            b["parent"], b["n"], b["hint"], b["hint_n"], b["v"], b["share"], b["row"],
-            r["iteration"], r["prior"], a["n"], a["end"], a["reward"], a["cum"], a["q_sum"], a["psi"],
-        )
+            self.bel, self.act, self._cum, self._psi,
+        )  # fmt: skip
         return int(counters[EPISODE])
 
     def _grow(self, depth: int) -> bool:
         """Make room for at least one more episode; False when the limit of the settings is reached."""
         used, rows = self.n_beliefs, int(self._counters[N_ROWS])
-        room, row_room = self.bel["n"].size, self.row["bel"].size
+        room, row_room = self.bel.size, self.act.size // self._A
         if used + depth + 1 > room:
             if room >= self._config.max_nodes:
                 return False
             room = max(min(2 * room, self._config.max_nodes), used + depth + 1)
-            self.bel = {name: longer(array, room) for name, array in self.bel.items()}
+            self.bel = longer(self.bel, room)
             self._visited = longer(self._visited, room)
         if rows + depth > row_room:
             row_room = max(2 * row_room, rows + depth)
             if row_room * self._A >= 2**31:
                 return False
-            self.row = {name: longer(array, row_room) for name, array in self.row.items()}
-            self.act = {name: longer(array, row_room * self._A) for name, array in self.act.items()}
+            self.act, self._cum, self._psi = (longer(x, row_room * self._A) for x in (self.act, self._cum, self._psi))
         if 2 * (used + depth + 1) > int(self._counters[HASH_MASK]):
             size = int(self._counters[HASH_MASK]) + 1
             while 2 * (used + depth + 1) > size - 1:
@@ -450,7 +441,7 @@ class DenseTree:
             q = self.act["reward"][at] / n + self._model.discount * np.where(
                 below > 0, self.act["q_sum"][at] / np.maximum(below, 1), 0.0
             )
-        return self.act["psi"][at].copy(), n, q, float(self.bel["v"][0])
+        return self._psi[at].copy(), n, q, float(self.bel["v"][0])
 
     def depth_histogram(self) -> Array:
         """Return the number of belief nodes at each depth, the root first."""

@@ -175,7 +175,16 @@ class Runner:
             self.namespace[name] = __import__(name)
         self.reseed(message["seed"])
         self.redirect()
-        signal.signal(signal.SIGINT, self.interrupted)
+        self.rehearse()
+
+    def rehearse(self) -> None:
+        """Go through one empty action, so that the pages a first action writes to are this process's own already.
+
+        A forked process pays for each page it first writes; paid here, ahead of time, an action does not wait.
+        """
+        action = {"n": "", "code": "pass", "filename": "<action 0>", "echo": False, "await": False, "cues": "none"}
+        wire.encode(self.run(action))
+        linecache.cache.clear()
 
     def reseed(self, seed: int) -> None:
         """Seed `random`, and numpy's legacy generator where numpy has been loaded."""

@@ -17,7 +17,9 @@ import stat
 import sys
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, FOLDER)
+import declared  # noqa: E402
 import wire
 from runner import Runner
 
@@ -62,6 +64,10 @@ class Zygote:
                 __import__(name)
             except Exception as error:
                 failed.append(f"{name}: {type(error).__name__}: {error}")
+        if "matplotlib" in self.config["preload"] and not any(row.startswith("matplotlib:") for row in failed):
+            declared.figures_on_show()
+        sys.path.remove(FOLDER)
+        sys.meta_path.insert(0, declared.DeclaredFinder(self.config["importable"], self.config["preload"]))  # type: ignore[arg-type]
         return failed
 
     def confine(self) -> None:
@@ -187,7 +193,6 @@ class Zygote:
         os.fchdir(scratch)
         os.dup2(out, 1)
         os.dup2(err, 2)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.environ.update(HOME=request["scratch"], TMPDIR=request["scratch"], PWD=request["scratch"])
         notify = -1
         if sys.platform == "linux":

@@ -1,1 +1,1 @@
-"""The benchmark problems, each a :class:`sfumato_vopp.Model` that needs nothing but NumPy to be stepped."""
+"""The benchmark problems, each a :class:`sfumato_vopp.Model`."""

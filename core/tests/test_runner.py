@@ -1,0 +1,141 @@
+"""Sweeps: what is missing is run, what is there is kept, and random death changes nothing."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import attrs
+
+from sfumato.executors.local import LocalExecutor
+from sfumato.records import Status
+from sfumato.runner import plan, sweep
+from sfumato.store import Store
+
+N_RUNS = 200
+
+
+def test_a_finished_run_is_kept_and_a_change_of_code_makes_it_stale(store, make_jobs, listener):
+    """Unless one says that old results will do."""
+    (job,) = make_jobs("toys/echo", "toys/noop")
+    (first,) = sweep(store, plan(store, [job]), LocalExecutor(1, "none"), listener, threading.Event())
+    assert plan(store, [job])[0].verdict == "kept"
+    changed = attrs.evolve(job, code={**job.code, "sfumato_toys": "another"})
+    assert plan(store, [changed], reuse_stale=True)[0].verdict == "kept"
+    (planned,) = plan(store, [changed])
+    assert planned.verdict == "stale"
+    (second,) = sweep(store, [planned], LocalExecutor(1, "none"), listener, threading.Event())
+    assert (second.attempt, second.digest) == (2, first.digest)
+    assert second.code["sfumato_toys"] == "another"
+    assert plan(store, [changed])[0].verdict == "kept"
+
+
+def test_a_failure_is_never_a_result_and_is_tried_again_on_request(store, make_jobs, listener):
+    """`--retry` names statuses; the earlier record and error stream are kept."""
+    (job,) = make_jobs(task_settings={"fault": "raise"})
+    sweep(store, plan(store, [job]), LocalExecutor(1), listener, threading.Event())
+    assert plan(store, [job])[0].verdict == "failed before"
+    assert plan(store, [job], retry=("timeout",))[0].verdict == "failed before"
+    (planned,) = plan(store, [job], retry=("failed",))
+    (record,) = sweep(store, [planned], LocalExecutor(1), listener, threading.Event())
+    assert (record.status, record.attempt) == (Status.FAILED, 2)
+    (earlier,) = store.earlier(job.run_id)
+    assert (earlier.status, earlier.attempt) == (Status.FAILED, 1)
+    assert "the task broke down" in (store.folder(job.run_id) / "stderr.attempt1.txt").read_text()
+
+
+def test_status_shows_stale_runs(sfumato, store, make_jobs, listener):
+    """Those whose code is another by now."""
+    (job,) = make_jobs("toys/echo", "toys/noop")
+    old = attrs.evolve(job, code={**job.code, "sfumato_toys": "older"})
+    sweep(store, plan(store, [old]), LocalExecutor(1, "none"), listener, threading.Event())
+    assert "ok stale" in sfumato("status", check=0).stdout
+    assert "ok stale" not in sfumato("run", "toys/echo", "--solver", "toys/noop", check=0).stdout
+    assert "stale" not in sfumato("status", check=0).stdout
+
+
+def test_random_death_changes_nothing(tmp_path, make_jobs, survivors):
+    """200 runs, four workers at a time; workers and supervisors are killed with -9 at random.
+
+    At the end every run is accounted for exactly once, and rows and digests equal those of an undisturbed sweep, bit
+    for bit, times apart.
+    """
+    words = [sys.executable, "-m", "sfumato", "run", "toys/coin", "--solver", "toys/belief", "--seeds", str(N_RUNS),
+             "--shards", str(N_RUNS), "-j", "4", "--quiet", "--retry", "killed,failed"]  # fmt: skip
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    subprocess.run([*words, "-j", "1", "--isolation", "none", "--store", str(tmp_path / "calm")], check=True, **quiet)
+    chance = random.Random(3)
+    killed = {"worker": 0, "supervisor": 0}
+    attempts = 0
+    while True:
+        attempts += 1
+        assert attempts < 40
+        isolation = ("run", "group")[attempts % 2]
+        sweep_process = subprocess.Popen([*words, "--isolation", isolation, "--store", str(tmp_path / "wild")], **quiet)
+        # the first sweeps are cut short; later ones get on with it, so that the test comes to an end
+        deaths = 12 if attempts <= 6 else 1 if attempts <= 12 else 0
+        while sweep_process.poll() is None:
+            time.sleep(chance.uniform(0.02, 0.3))
+            victims = workers_of(sweep_process.pid)
+            if not deaths or not victims:
+                continue
+            deaths -= 1
+            if deaths == 0 and attempts <= 6:
+                sweep_process.kill()
+                killed["supervisor"] += 1
+            else:
+                kill(chance.choice(victims))
+                killed["worker"] += 1
+        sweep_process.communicate()
+        if sweep_process.returncode == 0:
+            break
+    assert survivors() == []
+    assert killed["worker"] >= 10
+    assert killed["supervisor"] >= 2
+    calm, wild = Store(tmp_path / "calm"), Store(tmp_path / "wild")
+    jobs = make_jobs("toys/coin", "toys/belief", seeds=N_RUNS, shards=N_RUNS)
+    assert sorted(wild.ids()) == sorted(calm.ids()) == sorted(j.run_id for j in jobs)
+    tried_again = 0
+    for job in jobs:
+        a, b = calm.record(job.run_id), wild.record(job.run_id)
+        assert a.status is b.status is Status.OK
+        assert a.digest == b.digest
+        assert [bits(row) for row in calm.rows(job.run_id)] == [bits(row) for row in wild.rows(job.run_id)]
+        assert [f for f in a.figures if f.unit != "s"] == [f for f in b.figures if f.unit != "s"]
+        assert [r.attempt for r in wild.earlier(job.run_id)] == list(range(1, b.attempt))
+        tried_again += b.attempt > 1
+        left = {p.name for p in wild.folder(job.run_id).iterdir()}
+        assert {n for n in left if "attempt" not in n} == {"spec.json", "record.json", "rows.jsonl", "trace.zip"}
+    assert tried_again >= 10
+
+
+def bits(row):
+    """A row without its times."""
+    metrics = [m for m in row["metrics"] if m["unit"] != "s"]
+    return {"metrics": metrics, **{k: row[k] for k in ("episode", "items", "steps", "digest")}}
+
+
+def workers_of(pid):
+    """The workers of a sweep."""
+    found = []
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for name in (task / "children").read_text().split():
+                if b"sfumato.worker" in Path(f"/proc/{name}/cmdline").read_bytes():
+                    found.append(int(name))
+    except OSError:  # gone while we looked
+        pass
+    return found
+
+
+def kill(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,1 @@
+"""Classical constructions, local searches and wrapped solvers that the neural method is measured against."""

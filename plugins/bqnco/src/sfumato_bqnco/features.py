@@ -1,0 +1,123 @@
+"""From the state of a BQ-MDP to the tokens that the network reads.
+
+A state is an instance and nothing else, so the tokens are a function of the remaining nodes alone: two different
+pasts with the same remaining instance give the same tokens.
+
+Token order: slot 0 is the origin, slot 1 the destination, then the unvisited nodes in any order, then padding.
+Knapsack items have no ends. The network is permutation-equivariant from slot 2 on, so the order carries nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from .config import NetworkConfig
+
+
+@frozen(eq=False)
+class Tokens:
+    """What the network reads.
+
+    `x`: features [B, N, F]; `valid`: bool [B, N], False on padding; `xy`: coordinates [B, N, 2] in units of the
+    typical spacing (for the distance bias), or None; `matrix`: costs [B, N, N] divided by their mean, or None.
+    """
+
+    x: Tensor
+    valid: Tensor
+    xy: Tensor | None = None
+    matrix: Tensor | None = None
+
+
+def n_features(config: NetworkConfig) -> int:
+    """Number of input features per token under this configuration."""
+    if config.features == "absolute":
+        return {"tsp": 2, "cvrp": 4, "op": 4, "kp": 3, "atsp": 0}[config.problem]
+    return {"tsp": 9, "cvrp": 12, "op": 12, "kp": 5, "atsp": 0}[config.problem]
+
+
+def unit_box(xy: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Centre each row's valid points and divide by the longer side; returns points [B, N, 2] and scale [B].
+
+    One common factor for both axes keeps the aspect. A single point, or coincident ones, keep scale 1.
+    """
+    inf = torch.full_like(xy, torch.inf)
+    keep = valid[..., None]
+    low = torch.where(keep, xy, inf).amin(1)
+    high = torch.where(keep, xy, -inf).amax(1)
+    scale = (high - low).amax(-1)
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    centred = (xy - ((low + high) / 2)[:, None]) / scale[:, None, None]
+    return torch.where(keep, centred, torch.zeros_like(centred)), scale
+
+
+def _geometry(xy: Tensor, valid: Tensor, relative: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Geometric features [B, N, 2 or 9], spaced coordinates [B, N, 2], unit-box coordinates, and the scale [B]."""
+    box, scale = unit_box(xy, valid)
+    n = valid.sum(1)
+    spaced = box * n.to(box.dtype).sqrt()[:, None, None]
+    if not relative:
+        return xy, spaced, box, scale
+    to_origin = box - box[:, :1]
+    to_end = box - box[:, 1:2]
+    log_n = (n.to(box.dtype).log() / 5.0)[:, None, None].expand(-1, box.shape[1], 1)
+    x = torch.cat(
+        (box, to_origin, to_origin.norm(dim=-1, keepdim=True), to_end, to_end.norm(dim=-1, keepdim=True), log_n), -1
+    )
+    return x, spaced, box, scale
+
+
+def tsp_tokens(config: NetworkConfig, xy: Tensor, valid: Tensor) -> Tokens:
+    """Tokens of path-TSP states; `xy`: [B, N, 2], origin first, destination second."""
+    x, spaced, _, _ = _geometry(xy, valid, config.features == "relative")
+    return Tokens(x, valid, spaced)
+
+
+def cvrp_tokens(config: NetworkConfig, xy: Tensor, valid: Tensor, demand: Tensor, remaining: Tensor) -> Tokens:
+    """Tokens of path-CVRP states; `demand`: [B, N] and `remaining`: [B], both divided by the capacity."""
+    relative = config.features == "relative"
+    x, spaced, _, _ = _geometry(xy, valid, relative)
+    left = remaining[:, None].expand_as(demand)
+    extra = [demand, left]
+    if relative:
+        extra.append((demand <= left + 1e-6).to(demand.dtype))
+    return Tokens(torch.cat((x, torch.stack(extra, -1)), -1), valid, spaced)
+
+
+def op_tokens(config: NetworkConfig, xy: Tensor, valid: Tensor, prize: Tensor, budget: Tensor) -> Tokens:
+    """Tokens of path-OP states; `prize`: [B, N], `budget`: [B] in the unit of the coordinates."""
+    relative = config.features == "relative"
+    x, spaced, box, scale = _geometry(xy, valid, relative)
+    if not relative:
+        left = budget[:, None].expand_as(prize)
+        return Tokens(torch.cat((x, torch.stack((prize, left), -1)), -1), valid, spaced)
+    top = torch.where(valid, prize, torch.zeros_like(prize)).amax(1).clamp_min(1e-9)
+    left = (budget / scale)[:, None].expand_as(prize)
+    detour = (box - box[:, :1]).norm(dim=-1) + (box - box[:, 1:2]).norm(dim=-1)
+    return Tokens(torch.cat((x, torch.stack((prize / top[:, None], left, left - detour), -1)), -1), valid, spaced)
+
+
+def kp_tokens(config: NetworkConfig, value: Tensor, weight: Tensor, capacity: Tensor, valid: Tensor) -> Tokens:
+    """Tokens of knapsack states; `value`, `weight`: [B, N], `capacity`: [B], any one unit."""
+    value, weight = torch.where(valid, value, 0.0), torch.where(valid, weight, 0.0)
+    top = value.amax(1, keepdim=True).clamp_min(1e-12)
+    if config.features == "absolute":
+        heaviest = weight.amax(1, keepdim=True).clamp_min(1e-12)
+        left = (capacity[:, None] / heaviest).expand_as(value)
+        return Tokens(torch.stack((value / top, weight / heaviest, left), -1), valid)
+    density = value / weight.clamp_min(1e-9)
+    best = density.amax(1, keepdim=True).clamp_min(1e-12)
+    left = capacity[:, None].clamp_min(1e-12)
+    tightness = (left / weight.sum(1, keepdim=True).clamp_min(1e-9)).clamp_max(4.0).expand_as(value)
+    x = torch.stack((value / top, (weight / left).clamp_max(4.0), density / best, (density / best).sqrt(), tightness), -1)
+    return Tokens(x, valid)
+
+
+def atsp_tokens(matrix: Tensor, valid: Tensor) -> Tokens:
+    """Tokens of path-ATSP states; `matrix`: costs [B, N, N], origin first, destination second."""
+    both = valid[:, :, None] & valid[:, None]
+    kept = torch.where(both, matrix, torch.zeros_like(matrix))
+    mean = kept.sum((1, 2)) / both.sum((1, 2)).clamp_min(1)
+    scaled = kept / mean.clamp_min(1e-12)[:, None, None]
+    return Tokens(matrix.new_zeros((*valid.shape, 0)), valid, None, scaled)

@@ -1,0 +1,257 @@
+"""`solve`: the best solution of a user's instance within a time limit, always validated.
+
+The default serves the user, not the method: it starts from the best construction at hand (classical and, where there
+are weights, the network) and improves by the strongest licence-clean means for that problem. The log of the answer says
+which part found what. `method="policy"` is the neural method alone; any name in `methods` is that method alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from attrs import field, frozen
+
+from . import methods
+from .errors import BqncoError, InstanceError, WeightsError
+from .instances import Instance, Plan
+from .readers import read
+from .validate import objective
+
+# Measured in benchmarks/: string removals beat PyVRP, HGS and OR-Tools on CVRP at 1 to 10 CPU seconds, the kicked
+# 2-opt is at the optimum of n = 100 in hundredths of a second.
+CONSTRUCT = {
+    "tsp": "farthest-insertion", "atsp": "nearest-neighbour", "cvrp": "savings", "op": "prize-greedy", "kp": "density",
+}  # fmt: skip
+IMPROVE = {
+    "tsp": "iterated-2-opt", "atsp": "iterated-2-opt", "cvrp": "string-removals", "op": "prize-ruin",
+    "kp": "knapsack-exact", "cvrptw": "pyvrp",
+}  # fmt: skip
+_POLICY_UP_TO = 1000
+_POLICY_SHARE = 0.2
+
+
+@frozen
+class Entry:
+    """One line of the log: seconds since the start, which part, the objective it reached, a remark."""
+
+    seconds: float
+    part: str
+    objective: float | None
+    remark: str = ""
+
+
+@frozen(eq=False)
+class Answer:
+    """A validated solution. `objective`: length (to minimise), prize or value (to maximise); `seconds`: wall time;
+    `log`: who found what and when.
+    """
+
+    instance: Instance
+    solution: Plan
+    objective: float
+    found_by: str
+    seconds: float
+    log: list[Entry] = field(factory=list)
+
+
+def solve(
+    source: str | Path | Instance,
+    time_limit: float = 10.0,
+    *,
+    method: str = "auto",
+    seed: int = 0,
+    weights: str | Path | None = None,
+    width: int = 1,
+    warm_start: str | None = None,
+    on_incumbent: Callable[[float, float], None] | None = None,
+) -> Answer:
+    """Solve an instance or a file of TSP, ATSP, CVRP, OP, KP or (by PyVRP) CVRPTW.
+
+    `time_limit`: wall seconds; 0 gives a construction, still feasible. `method`: `auto`, `policy`, or a name in
+    `methods.METHODS`. `weights`: a safetensors file instead of the shipped ones. `width`: beam of the policy.
+    `warm_start="pyvrp"` improves the best construction by PyVRP. `on_incumbent(seconds, objective)` hears of each
+    better solution. Raises InstanceError for a bad file, BqncoError for a method that does not fit; never returns an
+    infeasible solution.
+    """
+    instance = source if isinstance(source, Instance) else read(source)
+    if not time_limit >= 0:
+        raise BqncoError(f"expected a time limit of at least 0 seconds, got {time_limit}; pass a positive number")
+    run = _Run(instance, time_limit, np.random.default_rng(seed), on_incumbent)
+    easy = methods.trivial(instance)
+    if easy is not None:
+        run.offer("trivial", easy)
+    elif method == "policy":
+        run.policy(weights, width, share=1.0)
+    elif method != "auto":
+        run.method(method)
+    else:
+        run.auto(weights, width, warm_start)
+    return run.answer()
+
+
+class _Run:
+    """The state of one call: clock, incumbent, log."""
+
+    def __init__(
+        self, instance: Instance, limit: float, rng: np.random.Generator, heard: Callable[[float, float], None] | None
+    ) -> None:
+        self.instance, self.limit, self.rng, self.heard = instance, limit, rng, heard
+        self.began = time.perf_counter()
+        self.best: Plan | None = None
+        self.value = -np.inf if instance.maximise else np.inf
+        self.found_by = ""
+        self.log: list[Entry] = []
+
+    @property
+    def left(self) -> float:
+        return self.limit - (time.perf_counter() - self.began)
+
+    def offer(self, part: str, solution: Plan, note: bool = True) -> float:
+        """Validate a solution; keep it when it is better."""
+        value = objective(self.instance, solution)
+        now = time.perf_counter() - self.began
+        better = value > self.value if self.instance.maximise else value < self.value
+        if better or self.best is None:
+            self.best, self.value, self.found_by = solution, value, part
+            if self.heard:
+                self.heard(now, value)
+        if note:
+            self.log.append(Entry(now, part, value, "new best" if better else ""))
+        return value
+
+    def method(self, name: str) -> None:
+        """One classical method for all the time that is left."""
+        chosen = methods.method(name, self.instance.problem)
+        if chosen.anytime and self.limit <= 0:
+            base = CONSTRUCT.get(self.instance.problem)
+            if base is None:
+                raise BqncoError(f"{self.instance.problem} has no construction for a time limit of 0; allow some seconds")
+            self.log.append(Entry(0.0, name, None, f"no time: construction by {base} alone"))
+            self.offer(base, methods.run(base, self.instance, 0.0, self.rng))
+            return
+        report = (lambda plan: self.offer(name, plan, note=False) and None) if self.heard else None
+        self.offer(name, methods.run(name, self.instance, max(self.left, 0.0), self.rng, report))
+
+    def policy(self, path: str | Path | None, width: int, share: float) -> bool:
+        """The network: construction, then re-construction for `share` of the time; says so when it cannot."""
+        from .policy import BQPolicy
+
+        began = self.left
+        policy = (
+            BQPolicy.load(path, self.instance.problem) if path else BQPolicy.shipped(self.instance.problem)
+        )
+        arrays = self.instance.arrays()
+        result = policy.solve(
+            arrays, width=width, seconds=max(began * share - (began - self.left), 0.0) if began > 0 else None, rng=self.rng
+        )
+        first = -result.greedy_cost[0] if self.instance.maximise else result.greedy_cost[0]
+        now = time.perf_counter() - self.began
+        self.log.append(Entry(now, "policy construction", float(first), f"beam {width}" if width > 1 else "greedy"))
+        self.offer("policy", result.solutions[0])
+        return True
+
+    def auto(self, path: str | Path | None, width: int, warm_start: str | None) -> None:
+        """Constructions, then the strongest improvement from the best of them."""
+        problem = self.instance.problem
+        base = CONSTRUCT.get(problem)
+        if base:
+            self.offer(base, methods.run(base, self.instance, 0.0, self.rng))
+        if self.limit <= 0:
+            if self.best is None:
+                raise BqncoError(f"{problem} has no construction for a time limit of 0; allow some seconds")
+            return
+        if problem != "kp" and problem != "cvrptw":
+            self._try_policy(path, width)
+        improve = IMPROVE[problem]
+        if problem == "kp":
+            self._knapsack()
+            return
+        if warm_start == "pyvrp" and problem in ("tsp", "cvrp", "op"):
+            from .baselines.external import pyvrp
+
+            methods.method("pyvrp", problem)
+            name = f"pyvrp from {self.found_by}"
+            self.offer(name, pyvrp(self.instance, max(self.left, 0.01), self.rng, lambda p: None, start=self.best))
+            return
+        if warm_start not in (None, "pyvrp"):
+            raise BqncoError(f"expected warm_start 'pyvrp' or none, got {warm_start!r}")
+        name = f"{improve} from {self.found_by}" if self.found_by else improve
+        self.offer(name, self._improve(improve))
+
+    def _try_policy(self, path: str | Path | None, width: int) -> None:
+        now = time.perf_counter() - self.began
+        if path is None and self.instance.n > _POLICY_UP_TO:
+            self.log.append(Entry(now, "policy", None, f"left out: more than {_POLICY_UP_TO} nodes"))
+            return
+        if path is None:
+            from .weights import shipped
+
+            if shipped(self.instance.problem) is None:
+                remark = f"left out: no trained weights for {self.instance.problem}"
+                self.log.append(Entry(now, "policy", None, remark))
+                return
+        try:
+            # Its construction alone; classical improvement makes better use of what is left.
+            self.policy(path, width, share=0.0)
+        except InstanceError as error:
+            self.log.append(Entry(now, "policy", None, f"left out: {error}"))
+        except WeightsError:
+            raise
+
+    def _improve(self, name: str) -> Plan:
+        from .baselines import atsp_local, cvrp_local, op_local, tsp_local
+
+        i, start = self.instance, self.best
+
+        def heard(_: float, plan: object) -> None:
+            if self.heard:
+                self.offer(name, _plain(plan), note=False)
+
+        if i.problem in ("tsp", "atsp"):
+            assert start is not None
+            tour = np.array(start, dtype=np.int64)
+            if i.problem == "tsp":
+                out = tsp_local.iterated_local_search(
+                    i.metric(), tour, self.rng, seconds=max(self.left, 0.0), on_incumbent=heard
+                )
+            else:
+                out = atsp_local.path_exchange(
+                    i.metric().full(), tour, self.rng, seconds=max(self.left, 0.0), on_incumbent=heard
+                )
+            return [int(v) for v in out]
+        if i.problem == "cvrp":
+            assert i.demand is not None
+            return cvrp_local.string_removals(
+                i.metric(), i.demand, i.limit, self.rng, start=start, seconds=max(self.left, 0.0), on_incumbent=heard
+            )
+        if i.problem == "op":
+            assert i.prize is not None
+            return list(op_local.ruin_recreate(
+                i.metric(), i.prize, i.limit, self.rng, start=start, seconds=max(self.left, 0.0), on_incumbent=heard
+            ))  # fmt: skip
+        return methods.run(name, i, max(self.left, 0.01), self.rng)
+
+    def _knapsack(self) -> None:
+        try:
+            self.offer("knapsack-exact", methods.run("knapsack-exact", self.instance, self.left, self.rng))
+        except BqncoError as error:
+            now = time.perf_counter() - self.began
+            self.log.append(Entry(now, "knapsack-exact", None, f"left out: {error}"))
+            if methods.METHODS["cp-sat"].installed:
+                self.offer("cp-sat", methods.run("cp-sat", self.instance, max(self.left, 0.1), self.rng))
+            else:
+                self.log.append(Entry(now, "cp-sat", None, "left out: OR-Tools is not installed"))
+
+    def answer(self) -> Answer:
+        assert self.best is not None
+        return Answer(
+            self.instance, self.best, objective(self.instance, self.best), self.found_by,
+            time.perf_counter() - self.began, self.log,
+        )  # fmt: skip
+
+
+def _plain(plan: object) -> Plan:
+    return [int(v) for v in plan] if isinstance(plan, np.ndarray) else list(plan)  # type: ignore[call-overload]

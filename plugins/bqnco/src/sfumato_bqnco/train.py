@@ -1,0 +1,203 @@
+"""Imitation training that stops and resumes bit by bit.
+
+Everything a step depends on is in the checkpoint: weights, their moving average, optimiser, both generators and the
+step number, which fixes the schedule. A run that is killed and resumed takes the same steps as one that was not.
+
+Source: Drakulic et al., NeurIPS 2023, section 4: cross-entropy on the next step of an optimal solution. The target
+set (`pieces.py`), the schedule, the moving average and the clipping are ours.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from .config import NetworkConfig, TrainConfig
+from .network import BQNetwork
+from .pieces import Data, sampler
+
+
+def imitation_loss(logits: Tensor, feasible: Tensor, best: Tensor) -> Tensor:
+    """Minus the log-probability of the set of optimal options, averaged over the batch.
+
+    `logits`, `feasible`, `best`: [B, N, A]; probabilities are over feasible options only. With one optimal option
+    this is the cross-entropy of the paper.
+    """
+    logits = logits.float().masked_fill(~feasible, -torch.inf).flatten(1)
+    optimal = logits.masked_fill(~best.flatten(1), -torch.inf)
+    return (logits.logsumexp(1) - optimal.logsumexp(1)).mean()
+
+
+class Trainer:
+    """Trains one network on labelled data; `data` as the sampler of the problem describes it.
+
+    `initial`: a network of the same shape to start from (fine-tuning, or a second schedule) instead of a random one.
+    """
+
+    def __init__(
+        self,
+        network: NetworkConfig,
+        config: TrainConfig,
+        data: Data,
+        device: str = "cpu",
+        initial: BQNetwork | None = None,
+    ) -> None:
+        self.network_config = network
+        self.config = config
+        self.device = torch.device(device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.network = BQNetwork(network).to(self.device)
+        if initial is not None:
+            self.network.load_state_dict(initial.state_dict())
+        self.average = {k: p.detach().clone() for k, p in self.network.named_parameters()}
+        self.rng = np.random.default_rng([config.seed, 7])
+        self.noise = torch.Generator().manual_seed(config.seed)
+        self.pieces = sampler(network, data)
+        decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        others = [p for p in self.network.parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=config.learning_rate,
+        )
+        self.step = 0
+        self.loss = math.nan
+        self.cpu_seconds = 0.0
+
+    def rate(self, step: int) -> float:
+        """Learning rate at `step`: linear warm-up, then a cosine to the final rate."""
+        c = self.config
+        if step < c.warm_up:
+            return c.learning_rate * (step + 1) / c.warm_up
+        along = min(1.0, (step - c.warm_up) / max(1, c.n_steps - c.warm_up))
+        return c.final_rate + (c.learning_rate - c.final_rate) * 0.5 * (1.0 + math.cos(math.pi * along))
+
+    def length(self) -> int:
+        """Draw the number of tokens of the next batch."""
+        c = self.config
+        longest = self.pieces.longest
+        if self.step < c.curriculum_steps:
+            start = min(longest, 32)
+            longest = start + (longest - start) * self.step // c.curriculum_steps
+        shortest = min(c.shortest, longest)
+        if self.rng.random() < c.share_long:
+            shortest = max(shortest, int(0.7 * longest))
+        return int(self.rng.integers(shortest, longest + 1))
+
+    def train_step(self) -> float:
+        """Take one step; returns its loss."""
+        c = self.config
+        k = self.length()
+        tokens, feasible, best = self.pieces.sample(k, max(1, c.tokens_per_step // k), self.rng)
+        moved = {
+            f.name: None if getattr(tokens, f.name) is None else getattr(tokens, f.name).to(self.device)
+            for f in attrs.fields(type(tokens))
+        }
+        tokens = type(tokens)(**moved)
+        identifiers = None
+        if self.network_config.problem == "atsp":
+            shape = (*tokens.valid.shape, self.network_config.n_identifiers)
+            identifiers = torch.rand(shape, generator=self.noise).to(self.device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(self.step)
+        self.network.train()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            logits = self.network(tokens, identifiers)
+        loss = imitation_loss(logits, feasible.to(self.device), best.to(self.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), c.clip)
+        self.optimizer.step()
+        self.step += 1
+        # A short memory at first, or the average would remember the random start for long.
+        decay = min(c.ema, (1.0 + self.step) / (10.0 + self.step))
+        with torch.no_grad():
+            for name, p in self.network.named_parameters():
+                self.average[name].lerp_(p, 1.0 - decay)
+        self.loss = loss.detach().item()
+        return self.loss
+
+    def run(
+        self,
+        checkpoint: Path | None = None,
+        *,
+        until: int | None = None,
+        cpu_seconds: float | None = None,
+        report: Callable[[int, float, float], None] | None = None,
+    ) -> None:
+        """Train to the end of the schedule, to step `until`, or until this call has used `cpu_seconds`.
+
+        Writes `checkpoint` every `checkpoint_steps` steps and at the end; continues from it when it exists.
+        `report(step, mean loss since the last report, CPU seconds so far)` is called at each checkpoint.
+        """
+        if checkpoint and checkpoint.exists():
+            self.load(checkpoint)
+        last = self.config.n_steps if until is None else min(until, self.config.n_steps)
+        began = time.process_time()
+        before = self.cpu_seconds
+        total, count = 0.0, 0
+        while self.step < last and (cpu_seconds is None or time.process_time() - began < cpu_seconds):
+            total += self.train_step()
+            count += 1
+            self.cpu_seconds = before + time.process_time() - began
+            if self.step % self.config.checkpoint_steps == 0:
+                if checkpoint:
+                    self.save(checkpoint)
+                if report:
+                    report(self.step, total / count, self.cpu_seconds)
+                total, count = 0.0, 0
+        if checkpoint:
+            self.save(checkpoint)
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint in one atomic rename."""
+        state: dict[str, Any] = {
+            "network_config": attrs.asdict(self.network_config),
+            "config": attrs.asdict(self.config),
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "rng": self.rng.bit_generator.state,
+            "noise": self.noise.get_state(),
+            "step": self.step,
+            "cpu_seconds": self.cpu_seconds,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        torch.save(state, temporary)
+        temporary.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Continue from a checkpoint of the same configurations; anything else is refused."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        for name, mine in (("network_config", self.network_config), ("config", self.config)):
+            theirs = state[name]
+            different = {k: (theirs.get(k), val) for k, val in attrs.asdict(mine).items() if theirs.get(k) != val}
+            if different:
+                raise ValueError(
+                    f"{path}: expected a checkpoint with the same {name}, got other values (checkpoint, now): "
+                    f"{different}; use these settings or another checkpoint path"
+                )
+        self.network.load_state_dict(state["network"])
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.rng.bit_generator.state = state["rng"]
+        self.noise.set_state(state["noise"].cpu())
+        self.step = int(state["step"])
+        self.cpu_seconds = float(state["cpu_seconds"])
+
+    def averaged_network(self) -> BQNetwork:
+        """A copy of the network that carries the moving average, in evaluation mode."""
+        network = BQNetwork(self.network_config).to(self.device)
+        network.load_state_dict(self.average)
+        return network.eval()

@@ -1,0 +1,158 @@
+"""`solve` on files and odd instances, the policy object, weights."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from sfumato_bqnco import generate, weights
+from sfumato_bqnco.decode import Scorer
+from sfumato_bqnco.env import environment
+from sfumato_bqnco.errors import BqncoError, InstanceError, WeightsError
+from sfumato_bqnco.instances import Instance, from_arrays
+from sfumato_bqnco.policy import BQPolicy
+from sfumato_bqnco.reconstruct import plans, reconstruct
+from sfumato_bqnco.solving import solve
+from sfumato_bqnco.validate import objective
+
+
+@pytest.mark.parametrize("problem", ["tsp", "atsp", "cvrp", "op", "kp"])
+@pytest.mark.parametrize("limit", [0.0, 0.2])
+def test_solve_returns_validated_solutions(problem, limit):
+    """Any time limit, zero included; the log says who found what."""
+    item = from_arrays(problem, generate.random_set(problem, np.random.default_rng(1), 1, 30), 0)
+    answer = solve(item, limit)
+    assert answer.objective == objective(item, answer.solution)
+    assert answer.log and answer.found_by
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+def test_tiny_instances_are_solved(n):
+    """One to five nodes, on every problem: no crash, a feasible answer."""
+    rng = np.random.default_rng(0)
+    xy = rng.random((n, 2))
+    matrix = rng.random((n, n))
+    np.fill_diagonal(matrix, 0)
+    demand = np.r_[0, np.ones(n - 1, int)]
+    for item in (
+        Instance("tsp", "t", xy=xy),
+        Instance("atsp", "a", "EXPLICIT", matrix=matrix),
+        Instance("cvrp", "c", xy=xy, demand=demand, limit=2),
+        Instance("op", "o", xy=xy, prize=np.r_[0.0, np.ones(n - 1)], limit=1.0),
+        Instance("kp", "k", value=np.ones(n), weight=np.ones(n), limit=2),
+    ):
+        assert solve(item, 0.05).objective == objective(item, solve(item, 0.05).solution)
+
+
+def test_duplicate_nodes_and_unreachable_prizes_are_no_trouble():
+    """Coincident points; a prize beyond the budget is simply not collected."""
+    xy = np.zeros((12, 2))
+    xy[6:] = 1.0
+    assert solve(Instance("tsp", "two places", xy=xy), 0.1).objective == pytest.approx(2 * np.sqrt(2))
+    far = Instance("op", "far", xy=np.array([[0.0, 0.0], [9.0, 0.0], [0.1, 0.0]]), prize=np.array([0.0, 5.0, 1.0]), limit=1.0)
+    assert solve(far, 0.05).solution == [2]
+
+
+def test_ten_thousand_nodes_give_a_solution():
+    """TSP and CVRP with 10,000 nodes at a time limit of one second: valid, whatever the machine."""
+    rng = np.random.default_rng(0)
+    xy = rng.random((10_000, 2))
+    assert solve(Instance("tsp", "big", xy=xy), 0.5, method="iterated-2-opt").objective < 0.95 * np.sqrt(10_000)
+    demand = np.r_[0, rng.integers(1, 10, 9_999)]
+    answer = solve(Instance("cvrp", "big", xy=xy, demand=demand, limit=500), 0.0)
+    assert answer.found_by == "savings"
+
+
+def test_bad_calls_are_refused(tmp_path):
+    """Missing file, negative time, unknown method, policy without weights."""
+    item = from_arrays("kp", generate.kp(np.random.default_rng(0), 1, 20), 0)
+    with pytest.raises(InstanceError, match="found none"):
+        solve(tmp_path / "nowhere.tsp")
+    with pytest.raises(BqncoError, match="time limit"):
+        solve(item, -1.0)
+    with pytest.raises(BqncoError, match="expected a method"):
+        solve(item, 1.0, method="oracle")
+    if weights.shipped("kp") is None:
+        with pytest.raises(WeightsError, match="no trained weights for kp"):
+            solve(item, 1.0, method="policy")
+
+
+def test_weights_round_trip_and_are_guarded(tmp_path, small_networks):
+    """Saved, loaded, equal within half precision; a flipped byte, another problem, a missing card are refused."""
+    path = tmp_path / "w.safetensors"
+    weights.save(path, small_networks["tsp"], {"licence": "Apache-2.0"})
+    policy = BQPolicy.load(path, "tsp")
+    arrays = generate.tsp(np.random.default_rng(0), 3, 12)
+    assert policy.solve(arrays).cost.shape == (3,)
+    with pytest.raises(WeightsError, match="for cvrp, got weights for tsp"):
+        weights.load(path, "cvrp")
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(WeightsError, match="SHA-256"):
+        weights.load(path)
+    path.with_suffix(".json").unlink()
+    with pytest.raises(WeightsError, match="provenance card"):
+        weights.load(path)
+
+
+def test_shipped_weights_have_cards_and_beat_nearest_neighbour():
+    """Every file in the package: checksum, card, size; the TSP model's greedy is better than nearest neighbour."""
+    from sfumato_bqnco.baselines.construct import nearest_neighbour
+    from sfumato_bqnco.distances import Metric
+
+    for path in weights.FOLDER.glob("*.safetensors"):
+        network = weights.load(path, path.stem)
+        about = weights.card(path)
+        assert path.stat().st_size <= weights.MOST_BYTES and about["parameters"] == network.n_parameters
+        assert {"labels", "training", "licence", "validation"} <= set(about)
+    if weights.shipped("tsp") is None:
+        pytest.skip("no weights for the TSP in this build")
+    arrays = generate.tsp(np.random.default_rng(5), 8, 50)
+    cost = BQPolicy.shipped("tsp").solve(arrays).cost
+    metrics = [Metric("euclid", xy) for xy in arrays["xy"]]
+    tours = [nearest_neighbour(m) for m in metrics]
+    nearest = [float(m(t, np.roll(t, -1)).sum()) for m, t in zip(metrics, tours, strict=True)]
+    assert cost.mean() < np.mean(nearest)
+
+
+@pytest.mark.parametrize("problem", ["tsp", "atsp", "cvrp", "op", "kp"])
+def test_reconstruction_never_harms_and_keeps_its_books(problem, small_networks):
+    """From a random network's greedy: costs fall monotonically and equal the validator's objective."""
+    from sfumato_bqnco.decode import greedy
+
+    arrays = generate.random_set(problem, np.random.default_rng(3), 3, 24)
+    env = environment(problem, arrays)
+    scorer = Scorer(small_networks[problem])
+    found = greedy(scorer, env)
+    heard = [found.cost.numpy()]
+    made, cost = reconstruct(
+        scorer, env, plans(problem, found), np.random.default_rng(0), n_rounds=12, on_round=lambda c: heard.append(c)
+    )
+    assert all((b <= a + 1e-9).all() for a, b in zip(heard, heard[1:], strict=False))
+    assert problem in ("op", "kp") or (cost < heard[0]).any()
+    for b, plan in enumerate(made):
+        item = from_arrays(problem, arrays, b)
+        value = objective(item, plan)
+        assert cost[b] == pytest.approx(-value if item.maximise else value, rel=1e-6)
+
+
+def test_the_command_line_writes_solution_and_json(tmp_path):
+    """`solve FILE -o FILE.sol --json`, and the exit status of a bad file."""
+    from click.testing import CliRunner
+
+    from sfumato_bqnco.cli import solve as command
+    from sfumato_bqnco.readers import read_solution
+
+    content = {"problem": "cvrp", "xy": [[0, 0], [3, 4], [6, 8], [0, 5]], "demand": [0, 4, 5, 6], "limit": 10}
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(content))
+    result = CliRunner().invoke(command, [str(path), "--time-limit", "0.1", "-o", str(tmp_path / "c.sol"), "--json"])
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.output.splitlines()[-1])
+    assert said["objective"] == 30.0 and sorted(map(sorted, read_solution(tmp_path / "c.sol")[0])) == [[1, 2], [3]]
+    path.write_text("{")
+    result = CliRunner().invoke(command, [str(path)])
+    assert result.exit_code == 2 and "c.json:1" in result.output

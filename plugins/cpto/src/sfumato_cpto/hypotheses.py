@@ -1,0 +1,308 @@
+"""From what is seen to what might be: obstacles with axes, phantoms in the shadows, and one hypothesis per row.
+
+Reads only the observation and the public description of the scene.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+
+from sfumato_cpto.admm import Array
+from sfumato_cpto.config import Bounds
+from sfumato_cpto.problem import Hypotheses, Obstacles, State
+from sfumato_cpto.simulator.geometry import shadow
+
+CAR_AXES = (5.6, 2.9)  # along, across; covers two 4.0 x 1.8 m bodies at relative headings up to 15 degrees
+CROSSING_AXES = (4.4, 4.8)  # across our lane, along theirs
+PHANTOM_AXES = (4.2, 4.2)  # covers two bodies at right angles and nothing more: a phantom must not cover the place
+# from which it would be seen not to exist
+WALKER_AXES = (2.85, 2.1)  # covers a 4.0 x 1.8 m and a 0.6 x 0.6 m body
+DEFENSIVE_Y = -1.2  # m, lateral position beside a row that may hide somebody
+HYSTERESIS = 2  # cycles for which a phantom outlives its shadow
+
+
+@attrs.frozen(eq=False)
+class Situation:
+    """What the planner is asked in one cycle, and what was imagined.
+
+    Attributes: user: [M] index of the observed user behind each obstacle, -1 for a phantom.
+    """
+
+    state: State
+    obstacles: Obstacles
+    hypotheses: Hypotheses
+    bounds: Bounds
+    user: Array
+
+
+@attrs.define(eq=False)
+class Interpreter:
+    """Keeps the little memory that interpretation needs: goal lane, phantoms' hysteresis, last seen users.
+
+    Attributes:
+        n_obstacles: M, most obstacles handed to the planner; n_candidates: C in lane traffic.
+        memory_seconds: for how long a user that is no longer detected is carried on at constant velocity.
+    """
+
+    public: Mapping[str, Any]
+    bounds: Bounds
+    n_obstacles: int = 6
+    n_candidates: int = 3
+    memory_seconds: float = 1.0
+    goal: float = 0.0
+    _phantom_age: dict[int, tuple[int, Array]] = attrs.field(factory=dict)
+    _seen: dict[int, tuple[float, Array, Array, Array]] = attrs.field(factory=dict)
+    _hold: int = 0
+
+    def interpret(self, observation: Mapping[str, Array], acceleration: float | None = None) -> Situation:
+        """Return the planning question of this cycle.
+
+        Arguments: acceleration: the longitudinal acceleration the last plan had here, m/s^2, or None to take the
+            measured one.
+        """
+        x, y, heading, speed, yaw_rate, measured = (float(v) for v in observation["ego"])
+        state = State(x, y, heading, speed, yaw_rate, self._viable(speed, measured if acceleration is None else acceleration))
+        users = self._users(observation)
+        kind = self.public["kind"]
+        if kind == "occluded-intersection":
+            return self._intersection(state, users)
+        if kind == "occluded-pedestrian":
+            return self._pedestrian(state, users)
+        return self._lanes(state, users)
+
+    def _viable(self, speed: float, acceleration: float) -> float:
+        # The acceleration of a held command is a figure of speech. Take one from which the jerk bound can still
+        # keep the speed within its bounds: a^2 <= 2 j (distance to the bound).
+        low, high = 0.0, float(self.public["speed_limit"])
+        jerk = 0.8 * min(-self.bounds.j_x[0], self.bounds.j_x[1])
+        least = -np.sqrt(2.0 * jerk * max(speed - low, 0.0))
+        most = np.sqrt(2.0 * jerk * max(high - speed, 0.0))
+        return float(np.clip(acceleration, max(least, self.bounds.a_x[0]), min(most, self.bounds.a_x[1])))
+
+    def _users(self, observation: Mapping[str, Array]) -> tuple[Array, Array, Array, Array]:
+        # Detected now, or detected lately and carried on: index, position, velocity, size.
+        now = float(observation["time"])
+        for j in np.flatnonzero(observation["detected"]):
+            self._seen[int(j)] = (
+                now, observation["position"][j], observation["velocity"][j], observation["size"][j],
+            )  # fmt: skip
+        rows = [
+            (j, p + v * (now - t), v, size)
+            for j, (t, p, v, size) in self._seen.items()
+            if now - t <= self.memory_seconds + 1e-9
+        ]
+        if not rows:
+            return np.zeros(0, dtype=int), np.zeros((0, 2)), np.zeros((0, 2)), np.zeros((0, 2))
+        index, position, velocity, size = zip(*sorted(rows, key=lambda row: row[0]), strict=True)
+        return np.array(index), np.array(position), np.array(velocity), np.array(size)
+
+    def _nearest(self, state: State, position: Array, velocity: Array) -> Array:
+        # Ranked by how soon a conflict could come: distance, those behind demoted, fast closing ones promoted.
+        offset = position - np.array([state.x, state.y])
+        own = state.speed * np.array([np.cos(state.heading), np.sin(state.heading)])
+        distance = np.hypot(offset[:, 0], 2.0 * offset[:, 1])
+        closing = -((velocity - own) * offset).sum(axis=1) / np.maximum(np.hypot(*offset.T), 1e-6)
+        behind = offset[:, 0] < -4.0
+        rank = distance - 1.5 * np.maximum(closing, 0.0) + 20.0 * behind
+        return np.argsort(rank, kind="stable")[: self.n_obstacles]
+
+    def _lanes(self, state: State, users: tuple[Array, Array, Array, Array]) -> Situation:
+        index, position, velocity, _ = users
+        lanes = np.asarray(self.public["lanes"])
+        wanted = float(self.public["goal_speed"])
+        self.goal = self._choose_lane(state, position, velocity, lanes, wanted)
+        chosen = self._nearest(state, position, velocity) if len(position) else np.zeros(0, dtype=int)
+        position, velocity, index = position[chosen], velocity[chosen], index[chosen]
+        m, c = len(position), self.n_candidates
+        distance = np.hypot(*(position - np.array([state.x, state.y])).T) if m else np.zeros(0)
+        stopping = state.speed**2 / 8.0 + 0.5 * state.speed
+        certain = distance <= max(float(self.public["certain_range"]), stopping)
+        if not np.any(self.public["sigma"]):
+            certain = np.ones(m, dtype=bool)
+        present = np.ones((c, m), dtype=bool)
+        for row in range(1, c):  # nested sets: each further candidate doubts the next farthest uncertain obstacle
+            doubtful = np.flatnonzero(~certain)
+            present[row, doubtful[max(len(doubtful) - row, 0) :]] = False
+        # The first candidates go for the goal lane; the others keep the present lane and its neighbours open.
+        here = lanes[np.argmin(np.abs(lanes - state.y))]
+        order = [self.goal, *[v for v in sorted(lanes, key=lambda v: abs(v - here)) if v != self.goal]]
+        goals = np.array([order[0] if row < max(1, c // 2) else order[min(row - max(1, c // 2) + 1, len(order) - 1)] for row in range(c)])
+        weight = np.full(c, 0.3 / max(c - 1, 1))
+        weight[0] = 0.7 if c > 1 else 1.0
+        road = self.public["road"]
+        half = 1.0
+        bounds = attrs.evolve(
+            self.bounds, y=(float(road[0]) + half, float(road[1]) - half), speed_max=float(self.public["speed_limit"])
+        )
+        axes = np.tile(CAR_AXES, (m, 1)).astype(float)
+        return Situation(
+            state,
+            Obstacles(position, velocity, axes),
+            Hypotheses(present, goals, np.full(c, wanted), weight=weight),
+            bounds,
+            index,
+        )
+
+    def _choose_lane(self, state: State, position: Array, velocity: Array, lanes: Array, wanted: float) -> float:
+        here = int(np.argmin(np.abs(lanes - state.y)))
+        if abs(state.heading) > np.deg2rad(30.0):
+            return self.goal
+        value = np.full(len(lanes), -np.inf)
+        for lane in range(max(0, here - 1), min(len(lanes), here + 2)):
+            inside = np.abs(position[:, 1] - lanes[lane]) < 1.9 if len(position) else np.zeros(0, dtype=bool)
+            ahead = position[inside, 0] - state.x
+            v = velocity[inside, 0]
+            front = ahead > (0.0 if lane == here else -7.0)
+            reach = wanted
+            if front.any():
+                leader = np.argmin(np.where(front, ahead, np.inf))
+                gap = max(ahead[leader] - 6.0, 0.0)
+                reach = min(wanted, float(v[leader]) + gap / 6.0)
+            rear = ~front
+            danger = bool((rear & (ahead + 2.0 * np.maximum(v - state.speed, 0.0) > -12.0)).any()) if lane != here else False
+            value[lane] = reach - (2.0 if danger else 0.0) - 0.02 * abs(lanes[lane])
+        current = int(np.argmin(np.abs(lanes - self.goal)))
+        if not np.isfinite(value[current]):
+            current = here
+        best = int(np.argmax(value))
+        self._hold = max(self._hold - 1, 0)
+        if best != current and value[best] > value[current] + 1.0 and self._hold == 0:
+            self._hold = 15
+            current = best
+        return float(lanes[current])
+
+    def _phantom(self, key: int, found: Array | None, dt: float) -> Array | None:
+        # A phantom leaves two cycles after its shadow did, or a plan would come and go with sensor jitter.
+        if found is not None:
+            self._phantom_age[key] = (0, found)
+            return found
+        age, last = self._phantom_age.get(key, (HYSTERESIS, np.zeros(4)))
+        if age >= HYSTERESIS:
+            return None
+        last = last.copy()
+        last[:2] += last[2:] * dt
+        self._phantom_age[key] = (age + 1, last)
+        return last
+
+    def _intersection(self, state: State, users: tuple[Array, Array, Array, Array]) -> Situation:
+        index, position, velocity, _ = users
+        # Cars that have left the conflict zone for good and cannot return are no obstacles.
+        keep = ~((position[:, 1] * velocity[:, 1] > 0.0) & (np.abs(position[:, 1] - state.y) > 9.0)) if len(position) else []
+        if len(position):
+            arrival = np.abs(position[:, 1]) / np.maximum(np.abs(velocity[:, 1]), 0.5)
+            index, position, velocity, arrival = index[keep], position[keep], velocity[keep], arrival[keep]
+            order = np.argsort(arrival, kind="stable")[: self.n_obstacles]
+            index, position, velocity = index[order], position[order], velocity[order]
+        eye = np.array([state.x, state.y])
+        speed = float(self.public["hidden_speed"])
+        dt = float(self.public["dt"])
+        phantoms = []
+        for lane, (lane_x, direction) in enumerate(
+            zip(self.public["crossing_x"], self.public["crossing_direction"], strict=True)
+        ):
+            nearest: float | None = None
+            for wall in np.asarray(self.public["walls"]):
+                hidden = shadow(eye, wall, float(lane_x))
+                if hidden is None:
+                    continue
+                # Traffic comes from the side against its direction; only that part of the shadow threatens.
+                low, high = hidden
+                point = low if direction < 0 else high
+                if point * direction < 0.0 and abs(point) < 80.0 and (nearest is None or abs(point) < abs(nearest)):
+                    nearest = point
+            found = None
+            if nearest is not None:
+                # The foremost hidden car shows its nose at the edge of the shadow: its centre is half a length behind.
+                found = np.array([lane_x, nearest - direction * 0.0, 0.0, direction * speed])
+            phantom = self._phantom(lane, found, dt)
+            if phantom is not None:
+                phantoms.append(phantom)
+        m, q = len(position), len(phantoms)
+        all_position = np.concatenate([position, np.array([p[:2] for p in phantoms]).reshape(-1, 2)])
+        all_velocity = np.concatenate([velocity, np.array([p[2:] for p in phantoms]).reshape(-1, 2)])
+        axes = np.concatenate([np.tile(CROSSING_AXES, (m, 1)), np.tile(PHANTOM_AXES, (q, 1))]).astype(float)
+        present = np.ones((2**q, m + q), dtype=bool)
+        for row in range(2**q):
+            for bit in range(q):
+                present[row, m + bit] = bool(row >> bit & 1)
+        c = len(present)
+        bounds = attrs.evolve(
+            self.bounds, y=(-0.05, 0.05), a_y=(-0.2, 0.2), j_y=(-2.0, 2.0), v_x=(0.0, 10.0), speed_max=10.0
+        )
+        weight = np.array([1.0])
+        if q:
+            chance = 0.3
+            weight = np.array([np.prod([chance if row >> bit & 1 else 1 - chance for bit in range(q)]) for row in range(c)])
+        return Situation(
+            state,
+            Obstacles(all_position, all_velocity, axes, grow=False),
+            Hypotheses(present, np.zeros(c), np.full(c, float(self.public["goal_speed"])), weight=weight / weight.sum()),
+            bounds,
+            np.concatenate([index, np.full(q, -1)]),
+        )
+
+    def _pedestrian(self, state: State, users: tuple[Array, Array, Array, Array]) -> Situation:
+        index, position, velocity, size = users
+        walking = size[:, 0] < 1.5 if len(size) else np.zeros(0, dtype=bool)
+        # Parked cars stand clear of the lane's corridor; they matter by what they hide.
+        index, position, velocity = index[walking], position[walking], velocity[walking]
+        gone = position[:, 1] < -3.5 if len(position) else np.zeros(0, dtype=bool)
+        index, position, velocity = index[~gone], position[~gone], velocity[~gone]
+        phantoms = []
+        pace = float(self.public["hidden_speed"])
+        # Somebody who stands at the kerb may set off at any moment.
+        waiting = (np.abs(velocity[:, 1]) < 0.1) & (position[:, 1] > 1.0) if len(position) else np.zeros(0, dtype=bool)
+        velocity = np.where(waiting[:, None], np.array([0.0, -pace]), velocity)
+        parked = np.asarray(self.public["parked"])
+        half = np.asarray(self.public["size"]) / 2
+        for key, gap in enumerate(np.asarray(self.public["gaps"])):
+            edge = self._hidden_edge(state, float(gap), parked, half)
+            found = None if edge is None else np.array([gap, edge, 0.0, -pace])
+            phantom = self._phantom(key, found, float(self.public["dt"]))
+            if phantom is not None and phantom[0] > state.x - 3.0:
+                phantoms.append(phantom)
+        phantoms = sorted(phantoms, key=lambda p: p[0])[:2]
+        m, q = len(position), len(phantoms)
+        all_position = np.concatenate([position, np.array([p[:2] for p in phantoms]).reshape(-1, 2)])
+        all_velocity = np.concatenate([velocity, np.array([p[2:] for p in phantoms]).reshape(-1, 2)])
+        present = np.ones((1 + q, m + q), dtype=bool)
+        for row in range(1 + q):
+            for bit in range(q):
+                present[row, m + bit] = row == bit + 1
+        c = len(present)
+        bounds = attrs.evolve(
+            self.bounds, y=(float(self.public["road"][0]), float(self.public["road"][1])), a_y=(-1.0, 1.0), j_y=(-3.0, 3.0), v_x=(0.0, 10.0), speed_max=10.0
+        )
+        weight = np.full(c, 0.5 / max(q, 1))
+        weight[0] = 0.5 if q else 1.0
+        axes = np.tile(WALKER_AXES, (m + q, 1)).astype(float)
+        return Situation(
+            state,
+            Obstacles(all_position, all_velocity, axes, grow=False),
+            # Away from the parked row the gaps open up earlier to the eye.
+            Hypotheses(
+                present,
+                np.full(c, DEFENSIVE_Y if q else 0.0),
+                np.full(c, float(self.public["goal_speed"])),
+                weight=weight,
+            ),
+            bounds,
+            np.concatenate([index, np.full(q, -1)]),
+        )
+
+    def _hidden_edge(self, state: State, gap: float, parked: Array, half: Array) -> float | None:
+        # The least |y| at which somebody in the gap would be hidden by the car before it: its near corners cast it.
+        before = parked[parked[:, 0] < gap]
+        if not len(before) or state.x >= gap:
+            return None
+        x, y = before[-1]
+        # A sight line to the gap crosses the car's near face; the face's far corner is what hides the nearest points.
+        corner_x = x + half[0]
+        if corner_x <= state.x + 1e-6:
+            return None
+        edge = state.y + (y - half[1] - state.y) / (corner_x - state.x) * (gap - state.x)
+        return None if edge > float(self.public["pavement_y"]) else float(max(edge, 0.0))

@@ -1,0 +1,107 @@
+"""What this plugin offers; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+from sfumato import BackendSpec, CommandSpec, ComponentSpec, Finding, hookimpl
+
+PLUGIN_API = 1
+SOURCE = "arXiv:2409.10310"
+_CPU = (BackendSpec("numba", devices=("cpu",)), BackendSpec("numpy", devices=("cpu",)))
+_BASELINE = (BackendSpec("numba", devices=("cpu",)),)
+
+
+def _task(name: str, target: str, config: str, summary: str) -> ComponentSpec:
+    return ComponentSpec(
+        "task",
+        name,
+        target=f"sfumato_cpto.tasks:{target}",
+        config=f"sfumato_cpto.config:{config}",
+        version=1,
+        summary=summary,
+        source=SOURCE,
+        evaluators=("cpto/driving",),
+    )
+
+
+def _solver(name: str, target: str, summary: str, source: str = SOURCE) -> ComponentSpec:
+    return ComponentSpec(
+        "solver",
+        name,
+        target=f"sfumato_cpto.solvers:{target}",
+        config="sfumato_cpto.config:BaselineConfig",
+        version=1,
+        summary=summary,
+        source=source,
+        backends=_BASELINE,
+    )
+
+
+@hookimpl
+def sfumato_components() -> Iterator[ComponentSpec]:
+    """Yield tasks, solvers and the evaluator."""
+    yield _task("cpto/cruise", "CruiseTask", "CruiseConfig", "Dense car-following traffic on six lanes")
+    yield _task("cpto/racing", "RacingTask", "RacingConfig", "Sparser traffic at 22 m/s")
+    yield _task("cpto/noisy", "NoisyTask", "NoisyConfig", "Dense traffic through noisy, failing sensors")
+    yield _task(
+        "cpto/occluded-intersection", "IntersectionTask", "IntersectionConfig", "Crossing traffic hidden by buildings"
+    )
+    yield _task(
+        "cpto/occluded-pedestrian", "PedestrianTask", "PedestrianConfig", "Somebody may step out between parked cars"
+    )
+    yield ComponentSpec(
+        "solver",
+        "cpto/planner",
+        target="sfumato_cpto.solvers:PlannerSolver",
+        config="sfumato_cpto.config:PlannerConfig",
+        version=1,
+        summary="One trajectory per hypothesis, sharing the segment that is driven",
+        source=SOURCE,
+        backends=_CPU,
+    )
+    yield _solver("cpto/independent", "IndependentSolver", "Baseline: one plan per hypothesis, the cheapest is driven")
+    yield _solver("cpto/worst-case", "WorstCaseSolver", "Baseline: one plan for everything that might exist")
+    yield _solver("cpto/most-likely", "MostLikelySolver", "Baseline: one plan for the likeliest hypothesis")
+    yield _solver(
+        "cpto/control-tree", "ControlTreeSolver", "Baseline: joint program with shared prefix, general QP solver",
+        "Phiquepal and Toussaint, ICRA 2021",
+    )  # fmt: skip
+    yield _solver("cpto/ipopt", "IpoptSolver", "Baseline: the full nonlinear program", "Waechter and Biegler, 2006")
+    yield ComponentSpec(
+        "evaluator",
+        "cpto/driving",
+        target="sfumato_cpto.evaluators:DrivingEvaluator",
+        version=1,
+        summary="Contacts, safety margin, comfort, speed kept, consistency, planning time",
+        source=SOURCE,
+    )
+
+
+@hookimpl
+def sfumato_commands() -> Iterator[CommandSpec]:
+    """Yield `sfumato cpto verify`."""
+    yield CommandSpec(
+        "verify", target="sfumato_cpto.cli:verify", help="Solve the same problems with other solvers, side by side."
+    )
+
+
+@hookimpl
+def sfumato_doctor() -> Iterator[Finding]:
+    """Yield which optional packages are there."""
+    for package, what in (
+        ("clarabel", "verification"),
+        ("proxsuite", "verification and the control-tree baseline"),
+        ("casadi", "verification and the IPOPT baseline"),
+        ("jax", "the batched kernel"),
+        ("matplotlib", "pictures"),
+    ):
+        there = find_spec(package) is not None
+        extra = "jax" if package == "jax" else "plot" if package == "matplotlib" else "verify"
+        yield Finding(
+            "ok" if there else "warning",
+            f"cpto: {package}",
+            f"{'found' if there else 'absent'}; needed for {what}",
+            "" if there else f"pip install 'sfumato-cpto[{extra}]'",
+        )
