@@ -1,6 +1,6 @@
 """Many live sessions, and many hostile actions: what leaks, what hangs, what it costs.
 
-    python benchmarks/endurance.py [--sessions 256] [--steps 20000] [--hostile 1000] [--json FILE]
+python benchmarks/endurance.py [--sessions 256] [--steps 20000] [--hostile 1000] [--json FILE]
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ HOSTILE = {
     "recursion": "def f(): f()\nf()",
     "exit by exception": "raise SystemExit(4)",
 }
-LIMITS = Limits(timeout_seconds=0.25, grace_seconds=0.1, memory_bytes=128 << 20, disk_bytes=16 << 20, disk_files=500)
+LIMITS = Limits(
+    timeout_seconds=0.25, grace_seconds=0.1, memory_bytes=128 << 20, disk_bytes=16 << 20, disk_files=500
+)
 
 
 def census(interpreter: Interpreter) -> dict[str, int]:
@@ -50,7 +52,11 @@ def census(interpreter: Interpreter) -> dict[str, int]:
         except OSError:
             continue
         processes += parent == zygote.process.pid
-    return {"processes": processes, "descriptors": len(os.listdir("/proc/self/fd")), "directories": len(os.listdir(zygote.root))}
+    return {
+        "processes": processes,
+        "descriptors": len(os.listdir("/proc/self/fd")),
+        "directories": len(os.listdir(zygote.root)),
+    }
 
 
 def hostile(n: int, seed: int = 0) -> dict[str, object]:
@@ -68,7 +74,9 @@ def hostile(n: int, seed: int = 0) -> dict[str, object]:
                     for _ in range(min(draw.randint(1, 8), n // 2 - done)):
                         name = draw.choice(list(HOSTILE))
                         begun = time.monotonic()
-                        outcome = session.step(HOSTILE[name].replace("random_status", str(draw.randint(0, 9))))
+                        outcome = session.step(
+                            HOSTILE[name].replace("random_status", str(draw.randint(0, 9)))
+                        )
                         slowest = max(slowest, time.monotonic() - begun)
                         kind = outcome.error.type if outcome.error else "ok"
                         kinds[kind] = kinds.get(kind, 0) + 1
@@ -121,6 +129,7 @@ def crowd(n_sessions: int, n_steps: int, seed: int = 0) -> dict[str, object]:
         single = sorted(times)
         times.clear()
         with ThreadPoolExecutor(8) as pool:  # lanes own disjoint sessions, as concurrent episodes do
+
             def lane(first: int) -> None:
                 mine = random.Random(first)
                 for _ in range(n_steps // 40):

@@ -71,7 +71,8 @@ def actions(rounds: int) -> list[dict[str, object]]:
         for level in (0, 1, 2)
     }
     fast: dict[str, Arm] = {
-        f"ours, {mode}, level {level}": Ours(interpreter) for (mode, level), interpreter in interpreters.items()
+        f"ours, {mode}, level {level}": Ours(interpreter)
+        for (mode, level), interpreter in interpreters.items()
     }
     # Acting at once after the last action shows throughput, a pause in between what an agent waits for.
     slow: dict[str, Arm] = {
@@ -84,9 +85,18 @@ def actions(rounds: int) -> list[dict[str, object]]:
     arms = {**fast, **slow}
     for name, arm in arms.items():
         assert arm.step(CELL) == "2\n", name
-    against = {name: "ipykernel, persistent" if "persistent" in name else "fresh python -I -S" for name in fast}
-    rows = table("One trivial action", interleave({n: lambda a=a: a.step(CELL) for n, a in arms.items()}, rounds), against)
-    loops = {name: arms[name] for name in ("ours, persistent, level 1", "smolagents LocalPythonExecutor", "ipykernel, persistent")}
+    against = {
+        name: "ipykernel, persistent" if "persistent" in name else "fresh python -I -S" for name in fast
+    }
+    rows = table(
+        "One trivial action",
+        interleave({n: lambda a=a: a.step(CELL) for n, a in arms.items()}, rounds),
+        against,
+    )
+    loops = {
+        name: arms[name]
+        for name in ("ours, persistent, level 1", "smolagents LocalPythonExecutor", "ipykernel, persistent")
+    }
     rows += table(
         "A loop of 100,000 additions",
         interleave({n: lambda a=a: a.step(LOOP) for n, a in loops.items()}, max(rounds // 10, 5)),
@@ -116,7 +126,9 @@ def tools(rounds: int) -> list[dict[str, object]]:
         arms = {}
         for name, interpreter in (("persistent", lasting), ("stateless", fresh)):
             session = interpreter.open({"inspect": lambda item: '{"class":"A","value":10,"weight":5}'})
-            arms[f"ours, {name}, level 1"] = lambda s=session: s.step("for i in range(21): inspect(f'item_{i:012x}')")
+            arms[f"ours, {name}, level 1"] = lambda s=session: s.step(
+                "for i in range(21): inspect(f'item_{i:012x}')"
+            )
         return table("One action with 21 tool calls", interleave(arms, rounds), {})
 
 
@@ -137,8 +149,13 @@ def heaps(rounds: int) -> list[dict[str, object]]:
                     session.restore(mark)
                     taken.append(middle - started)
                     restored.append(time.perf_counter() - middle)
-                    assert session.step("print(len(data), data[-1][:1])").stdout == f"{size * 1000} bytearray(b'x')\n"
-            rows += table(f"A heap of {size} MB in objects of 1 kB", {"snapshot": taken, "restore": restored}, {})
+                    assert (
+                        session.step("print(len(data), data[-1][:1])").stdout
+                        == f"{size * 1000} bytearray(b'x')\n"
+                    )
+            rows += table(
+                f"A heap of {size} MB in objects of 1 kB", {"snapshot": taken, "restore": restored}, {}
+            )
     return rows
 
 
@@ -147,12 +164,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--json")
     options = parser.parse_args()
-    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()}")
+    print(
+        f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()}"
+    )
     rows = actions(options.rounds) + tools(options.rounds) + heaps(max(options.rounds // 20, 5))
     print(f"load at the end {os.getloadavg()}")
     if options.json:
         with open(options.json, "w") as file:
-            json.dump({"load": os.getloadavg(), "platform": platform.platform(), "rows": rows}, file, indent=1)
+            json.dump(
+                {"load": os.getloadavg(), "platform": platform.platform(), "rows": rows}, file, indent=1
+            )
 
 
 if __name__ == "__main__":

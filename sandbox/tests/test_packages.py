@@ -14,17 +14,31 @@ def session():
     if NEEDS:
         pytest.skip(f"not installed: {', '.join(NEEDS)} (extra 'data')")
     with Interpreter(packages=None, artifacts=True) as interpreter:
-        assert interpreter.packages.preload == ("numpy", "pandas", "matplotlib") and not interpreter.failed_packages
-        with interpreter.open({"double": lambda n: [2 * x for x in n]}, Limits(timeout_seconds=30), seed=3) as session:
+        assert (
+            interpreter.packages.preload == ("numpy", "pandas", "matplotlib")
+            and not interpreter.failed_packages
+        )
+        with interpreter.open(
+            {"double": lambda n: [2 * x for x in n]}, Limits(timeout_seconds=30), seed=3
+        ) as session:
             yield session
 
 
 @pytest.mark.parametrize(
     ("code", "output"),
     [
-        ("import numpy as np; print(np.linalg.det(np.eye(3)), (np.ones((300, 300)) @ np.ones(300))[0])", "1.0 300.0\n"),
-        ("import pandas as pd; pd.DataFrame({'a': [1, 2]}).to_csv('x.csv', index=False); print(pd.read_csv('x.csv').a.sum())", "3\n"),
-        ("import numpy as np; print(double(np.arange(3)), type(double([np.float64(1)])[0]).__name__)", "[0, 2, 4] float\n"),
+        (
+            "import numpy as np; print(np.linalg.det(np.eye(3)), (np.ones((300, 300)) @ np.ones(300))[0])",
+            "1.0 300.0\n",
+        ),
+        (
+            "import pandas as pd; pd.DataFrame({'a': [1, 2]}).to_csv('x.csv', index=False); print(pd.read_csv('x.csv').a.sum())",
+            "3\n",
+        ),
+        (
+            "import numpy as np; print(double(np.arange(3)), type(double([np.float64(1)])[0]).__name__)",
+            "[0, 2, 4] float\n",
+        ),
         ("import os; print(os.environ['OPENBLAS_NUM_THREADS'], len(os.listdir('.')) > 0)", "1 True\n"),
     ],
 )

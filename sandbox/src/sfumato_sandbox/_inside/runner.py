@@ -182,7 +182,14 @@ class Runner:
 
         A forked process pays for each page it first writes; paid here, ahead of time, an action does not wait.
         """
-        action = {"n": "", "code": "pass", "filename": "<action 0>", "echo": False, "await": False, "cues": "none"}
+        action = {
+            "n": "",
+            "code": "pass",
+            "filename": "<action 0>",
+            "echo": False,
+            "await": False,
+            "cues": "none",
+        }
         wire.encode(self.run(action))
         linecache.cache.clear()
 

@@ -64,7 +64,9 @@ class Zygote:
                 __import__(name)
             except Exception as error:
                 failed.append(f"{name}: {type(error).__name__}: {error}")
-        if "matplotlib" in self.config["preload"] and not any(row.startswith("matplotlib:") for row in failed):
+        if "matplotlib" in self.config["preload"] and not any(
+            row.startswith("matplotlib:") for row in failed
+        ):
             declared.figures_on_show()
         sys.path.remove(FOLDER)
         sys.meta_path.insert(0, declared.DeclaredFinder(self.config["importable"], self.config["preload"]))  # type: ignore[arg-type]
