@@ -111,7 +111,7 @@ def test_random_death_changes_nothing(tmp_path, make_jobs, survivors):
         assert [r.attempt for r in wild.earlier(job.run_id)] == list(range(1, b.attempt))
         tried_again += b.attempt > 1
         left = {p.name for p in wild.folder(job.run_id).iterdir()}
-        assert {n for n in left if "attempt" not in n} == {"spec.json", "record.json", "rows.jsonl", "trace.zip"}
+        assert {n for n in left if "attempt" not in n and not n.startswith(".")} == {"spec.json", "record.json", "rows.jsonl", "trace.zip"}
     assert tried_again >= 10
 
 

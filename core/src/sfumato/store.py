@@ -16,6 +16,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -253,6 +254,15 @@ class Store:
                 found.append(read_record(data, path))
         return sorted(found, key=lambda r: r.attempt)
 
+    def tidy(self, run_id: str) -> None:
+        """Take away what earlier attempts and writers that died left in a run's folder; its claim must be ours."""
+        folder = self.folder(run_id)
+        old = time.time() - LEASE_SECONDS  # younger ones may belong to a process that is about to claim
+        for path in folder.iterdir():
+            spent = path.name in ("outcome.json", "rows.jsonl", "trace.zip", "stderr.txt")
+            if spent or (path.name.startswith(".") and path.stat().st_mtime < old):
+                path.unlink(missing_ok=True)
+
     def interruptions(self, run_id: str) -> int:
         """Return how many attempts in a row, the last one included, were cut off by something else than the user."""
         record = self.record(run_id)
@@ -336,7 +346,14 @@ def _create(path: Path, text: str) -> bool:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        os.link(name, path)
+        try:
+            os.link(name, path)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            # A file system without hard links: exclusive creation decides, and for a moment the claim names nobody.
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
     except FileExistsError:
         return False
     finally:

@@ -90,8 +90,7 @@ class Lane:
         """Make one run, claimed already, and return its record, which is in place by then."""
         folder = store.folder(job.run_id)
         try:
-            for leftover in ("outcome.json", "rows.jsonl", "trace.zip", "stderr.txt"):
-                (folder / leftover).unlink(missing_ok=True)
+            store.tidy(job.run_id)
             (folder / "job.json").write_text(
                 json.dumps({"data_dir": job.data_dir, "artifacts": str(store.artifacts.resolve())})
             )
