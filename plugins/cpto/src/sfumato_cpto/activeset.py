@@ -119,7 +119,8 @@ def _fill(row, at, kind, i, group, j, k, sign, rows, normal, gamma, direction, r
         for axis in range(2):
             for h in range(n_free):
                 row[at, axis * n_free + h] = (
-                    keep * normal[axis, i, j, k - 1] * rows[axis, k - 1, h] - normal[axis, i, j, k] * rows[axis, k, h]
+                    keep * normal[axis, i, j, k - 1] * rows[axis, k - 1, h]
+                    - normal[axis, i, j, k] * rows[axis, k, h]
                 )
     else:
         for axis in range(2):
@@ -197,7 +198,9 @@ def solve(
         if kind == BOX and group >= 8:
             sign = -1.0
             group -= 8
-        _fill(row, count, kind, i, group, j, k, sign, rows, normal, gamma, direction, root_p, n_tail, n_free, n)
+        _fill(
+            row, count, kind, i, group, j, k, sign, rows, normal, gamma, direction, root_p, n_tail, n_free, n
+        )
         axis = group // 4
         index = (group % 4) * n + k
         cand[count] = i
@@ -212,7 +215,9 @@ def solve(
             keep = 1.0 - gamma[k - 1]
             rhs[count] = -(level[i, j, k] - keep * level[i, j, k - 1])
             for ax in range(2):
-                rhs[count] += normal[ax, i, j, k] * base[ax, k] - keep * normal[ax, i, j, k - 1] * base[ax, k - 1]
+                rhs[count] += (
+                    normal[ax, i, j, k] * base[ax, k] - keep * normal[ax, i, j, k - 1] * base[ax, k - 1]
+                )
             soft[count] = softness
         if _append(row, cand, soft, chol, count, n_tail, n_free) > 1e-9:
             for h in range(5):
@@ -267,10 +272,16 @@ def solve(
                     lo = group * n
                     score = 0.0
                     for k in range(lo + 1, lo + n):
-                        score = max(score, max(sample[r, k] - high[r, k], low[r, k] - sample[r, k]) / row_norm[axis, k, i])
+                        score = max(
+                            score,
+                            max(sample[r, k] - high[r, k], low[r, k] - sample[r, k]) / row_norm[axis, k, i],
+                        )
                     if group == 3:
                         k = lo
-                        score = max(score, max(sample[r, k] - high[r, k], low[r, k] - sample[r, k]) / row_norm[axis, k, i])
+                        score = max(
+                            score,
+                            max(sample[r, k] - high[r, k], low[r, k] - sample[r, k]) / row_norm[axis, k, i],
+                        )
                     if score > best_score[i]:
                         first = lo if group == 3 else lo + 1
                         for k in range(first, lo + n):
@@ -316,18 +327,31 @@ def solve(
                     continue
                 score = 0.0
                 for k in range(first_obstacle, n):
-                    value = level[i, j, k] - normal[0, i, j, k] * sample[i, k] - normal[1, i, j, k] * sample[c + i, k]
+                    value = (
+                        level[i, j, k]
+                        - normal[0, i, j, k] * sample[i, k]
+                        - normal[1, i, j, k] * sample[c + i, k]
+                    )
                     score = max(score, value / obstacle_norm[i, j, k])
                 if score > best_score[i]:
                     for k in range(first_obstacle, n):
-                        value = level[i, j, k] - normal[0, i, j, k] * sample[i, k] - normal[1, i, j, k] * sample[c + i, k]
+                        value = (
+                            level[i, j, k]
+                            - normal[0, i, j, k] * sample[i, k]
+                            - normal[1, i, j, k] * sample[c + i, k]
+                        )
                         scaled = value / obstacle_norm[i, j, k]
                         # A soft row rests where its multiplier pays for the slack; it is not violated again.
                         if scaled > best_score[i] and value > tolerance:
                             known = False
                             if softness > 0.0:
                                 for q in range(count):
-                                    if ids[q, 0] == OBSTACLE and ids[q, 1] == i and ids[q, 3] == j and ids[q, 4] == k:
+                                    if (
+                                        ids[q, 0] == OBSTACLE
+                                        and ids[q, 1] == i
+                                        and ids[q, 3] == j
+                                        and ids[q, 4] == k
+                                    ):
                                         known = True
                             if not known:
                                 best_score[i] = scaled
@@ -343,15 +367,27 @@ def solve(
                 if barrier:
                     for k in range(first_obstacle, n):
                         keep = 1.0 - gamma[k - 1]
-                        value = level[i, j, k] - normal[0, i, j, k] * sample[i, k] - normal[1, i, j, k] * sample[c + i, k]
-                        before = normal[0, i, j, k - 1] * sample[i, k - 1] + normal[1, i, j, k - 1] * sample[c + i, k - 1]
+                        value = (
+                            level[i, j, k]
+                            - normal[0, i, j, k] * sample[i, k]
+                            - normal[1, i, j, k] * sample[c + i, k]
+                        )
+                        before = (
+                            normal[0, i, j, k - 1] * sample[i, k - 1]
+                            + normal[1, i, j, k - 1] * sample[c + i, k - 1]
+                        )
                         value += keep * (before - level[i, j, k - 1])
                         scaled = value / obstacle_norm[i, j, k]
                         if scaled > best_score[i] and value > tolerance:
                             known = False
                             if softness > 0.0:
                                 for q in range(count):
-                                    if ids[q, 0] == BARRIER and ids[q, 1] == i and ids[q, 3] == j and ids[q, 4] == k:
+                                    if (
+                                        ids[q, 0] == BARRIER
+                                        and ids[q, 1] == i
+                                        and ids[q, 3] == j
+                                        and ids[q, 4] == k
+                                    ):
                                         known = True
                             if not known:
                                 best_score[i] = scaled
@@ -389,7 +425,7 @@ def solve(
                 )  # fmt: skip
                 cand[count] = i
                 rhs[count] = best_rhs[i]
-                soft[count] = softness if kind == OBSTACLE or kind == BARRIER else 0.0
+                soft[count] = softness if kind in (OBSTACLE, BARRIER) else 0.0
                 multiplier[count] = entering
                 ids[count, 0] = kind
                 ids[count, 1] = i

@@ -28,7 +28,11 @@ def _only(situation: Situation, present: np.ndarray, row: int) -> Situation:
     h = situation.hypotheses
     cap = None if h.speed_cap is None else np.asarray(h.speed_cap)[row : row + 1]
     one = Hypotheses(
-        present, np.asarray(h.goal_y)[row : row + 1], np.asarray(h.goal_speed)[row : row + 1], cap, np.array([1.0])
+        present,
+        np.asarray(h.goal_y)[row : row + 1],
+        np.asarray(h.goal_speed)[row : row + 1],
+        cap,
+        np.array([1.0]),
     )
     return attrs.evolve(situation, hypotheses=one)
 
@@ -67,7 +71,9 @@ class IndependentDriver(Driver):
         for row in range(len(present)):
             one = _only(situation, present[row : row + 1], row)
             plans.append(
-                self.solver.plan(one.state, one.obstacles, one.hypotheses, bounds=one.bounds, deadline=self.deadline)
+                self.solver.plan(
+                    one.state, one.obstacles, one.hypotheses, bounds=one.bounds, deadline=self.deadline
+                )
             )
         feasible = [plan for plan in plans if plan.status.is_feasible]
         if not feasible:
@@ -85,7 +91,9 @@ class _JointDriver(Driver):
         begun = time.monotonic()
         solver = self.solver
         try:
-            problem = solver.build(situation.state, situation.obstacles, situation.hypotheses, situation.bounds)
+            problem = solver.build(
+                situation.state, situation.obstacles, situation.hypotheses, situation.bounds
+            )
         except InputError as error:
             return solver._empty(Status.BAD_INPUT, str(error), None, begun)
         brake = solver._fallback(problem, previous)
@@ -123,7 +131,9 @@ class ControlTreeDriver(_JointDriver):
 class IpoptDriver(_JointDriver):
     """Solves the full nonlinear program with IPOPT."""
 
-    def __init__(self, solver: CPTOSolver, n_obstacles: int = 6, n_candidates: int = 3, deadline: float | None = None):
+    def __init__(
+        self, solver: CPTOSolver, n_obstacles: int = 6, n_candidates: int = 3, deadline: float | None = None
+    ):
         super().__init__(solver, n_obstacles, n_candidates, deadline)
         self._programs: dict[tuple[object, ...], EliminatedNlp] = {}
 
@@ -132,6 +142,10 @@ class IpoptDriver(_JointDriver):
         key = (problem.n_candidates, problem.n_obstacles, problem.bounded.tobytes())
         if key not in self._programs:
             self._programs[key] = EliminatedNlp(
-                self.solver.transcription, problem.n_candidates, problem.n_obstacles, problem.bounded, max_iter=300
+                self.solver.transcription,
+                problem.n_candidates,
+                problem.n_obstacles,
+                problem.bounded,
+                max_iter=300,
             )
         return self._programs[key].solve(problem, coef).coef

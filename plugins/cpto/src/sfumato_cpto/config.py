@@ -79,7 +79,8 @@ class PlannerSettings:
         barrier_rows: impose the barrier condition along time in the polish, not only h >= 0.
         margin: factor on the ellipse axes inside the polish, so that h >= 0 also holds between samples.
         inflation: factors on the two axes at t = 0, falling linearly to 1 at the horizon.
-        rank_scale: how much smaller the ellipse of each further obstacle is, per rank, on the two axes.
+        rank_scale: how much of the inflation each further obstacle loses, per rank, on the two axes; an ellipse is
+            never smaller than it was handed in.
         start_tolerance: how far the start may break a position, velocity, acceleration bound (m, m/s, m/s^2);
             the bound then recovers along the horizon.
         brake: deceleration of the braking fall-back, m/s^2.
@@ -93,13 +94,15 @@ class PlannerSettings:
     shared_points: int = attrs.field(default=5, validator=v.ge(3))
     consensus: str = attrs.field(default="control-points", validator=v.in_(("control-points", "admm")))
     gamma: tuple[float, float] = (0.2, 1.0)
-    projection: str = attrs.field(default="forward", validator=v.in_(("forward", "exact", "previous-iterate")))
+    projection: str = attrs.field(
+        default="forward", validator=v.in_(("forward", "exact", "previous-iterate"))
+    )
     relaxation: float = attrs.field(default=1.0, validator=v.and_(v.ge(1.0), v.lt(2.0)))
     stages: tuple[Stage, ...] = (Stage(), Stage(iterations=100, rho_obstacle=20.0))
     polish_steps: int = attrs.field(default=12, validator=v.ge(0))
     polish_tolerance: float = attrs.field(default=1e-3, validator=_POSITIVE)
     barrier_rows: bool = False
-    margin: float = attrs.field(default=1.004, validator=v.ge(1.0))
+    margin: float = attrs.field(default=1.006, validator=v.ge(1.0))
     inflation: tuple[float, float] = (1.2, 1.1)
     rank_scale: tuple[float, float] = (0.05, 0.03)
     start_tolerance: tuple[float, float, float] = (0.05, 0.1, 0.3)
@@ -123,7 +126,9 @@ class PlannerSettings:
         if not (0.0 < low <= 1.0 and 0.0 < high <= 1.0):
             raise ValueError(f"expected barrier rates gamma in (0, 1], got {self.gamma}; 1 means h >= 0 only")
         if not self.stages:
-            raise ValueError("expected at least one stage, got none; give Stage(iterations=0) for polish alone")
+            raise ValueError(
+                "expected at least one stage, got none; give Stage(iterations=0) for polish alone"
+            )
 
 
 @attrs.frozen

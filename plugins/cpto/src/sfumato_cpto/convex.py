@@ -69,7 +69,9 @@ def program(t: Transcription, problem: Problem, at: Array | None = None) -> Conv
     q_y = -problem.goal_y[:, None] * t.lane_gradient * w[:, None]
     q = np.concatenate([q_x.ravel(), q_y.ravel()])
     lanes = int(t.lane_rows.sum())
-    constant = 0.5 * float(w @ (s.weights.speed * n * problem.goal_speed**2 + s.weights.lane * lanes * problem.goal_y**2))
+    constant = 0.5 * float(
+        w @ (s.weights.speed * n * problem.goal_speed**2 + s.weights.lane * lanes * problem.goal_y**2)
+    )
     rows, values = [], []
     for axis in range(2):
         for i in range(c):

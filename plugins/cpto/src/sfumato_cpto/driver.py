@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
 import numpy as np
 
 from sfumato_cpto.admm import Array
@@ -26,7 +25,9 @@ class Driver:
         plan, situation: those of the last cycle.
     """
 
-    def __init__(self, solver: CPTOSolver, n_obstacles: int = 6, n_candidates: int = 3, deadline: float | None = None):
+    def __init__(
+        self, solver: CPTOSolver, n_obstacles: int = 6, n_candidates: int = 3, deadline: float | None = None
+    ):
         self.solver, self.deadline = solver, deadline
         self.n_obstacles, self.n_candidates = n_obstacles, n_candidates
         self.log: list[dict[str, Any]] = []
@@ -35,7 +36,9 @@ class Driver:
 
     def reset(self, public: Mapping[str, Any]) -> None:
         """Forget the last course."""
-        self.interpreter = Interpreter(public, self.solver.settings.bounds, self.n_obstacles, self.n_candidates)
+        self.interpreter = Interpreter(
+            public, self.solver.settings.bounds, self.n_obstacles, self.n_candidates
+        )
         self.log = []
         self.plan = None
         self._driven: Plan | None = None

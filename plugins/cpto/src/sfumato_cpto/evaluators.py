@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from sfumato.protocols import Evaluator
 from sfumato.records import Metric, Trace
 from sfumato_cpto import measures
@@ -24,7 +22,9 @@ class DrivingEvaluator(Evaluator[Course]):
         """Yield the metrics of one course."""
         truth: Any = trace.truth
         if truth is None or "ego" not in truth:
-            raise TruthMissing("expected the truth of a cpto/ course in the trace, got none; score this plugin's tasks")
+            raise TruthMissing(
+                "expected the truth of a cpto/ course in the trace, got none; score this plugin's tasks"
+            )
         for name, (value, unit, direction, reduce) in measures.from_truth(truth).items():
             yield Metric(name, value, unit, direction, reduce)
         if trace.notes is not None and "segments" in trace.notes:

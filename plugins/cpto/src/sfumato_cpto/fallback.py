@@ -54,7 +54,11 @@ def escape(settings: PlannerSettings, problem: Problem, path: Array | None, spee
 
 
 def along_path(
-    settings: PlannerSettings, problem: Problem, path: Array | None, acceleration: float, speed_max: float = 1e9
+    settings: PlannerSettings,
+    problem: Problem,
+    path: Array | None,
+    acceleration: float,
+    speed_max: float = 1e9,
 ) -> Fallback:
     """Return constant `acceleration` (m/s^2) along `path` [2, K] (m, from the present position on), or straight ahead.
 
@@ -83,7 +87,9 @@ def along_path(
         tangent = np.unwrap(np.arctan2(*np.diff(line, axis=1)[::-1]))
         beyond = np.maximum(travelled - arc[-1], 0.0)
         end = np.array([np.cos(tangent[-1]), np.sin(tangent[-1])])
-        position = np.stack([np.interp(travelled, arc, line[axis]) for axis in range(2)]) + end[:, None] * beyond
+        position = (
+            np.stack([np.interp(travelled, arc, line[axis]) for axis in range(2)]) + end[:, None] * beyond
+        )
         heading = np.interp(travelled, 0.5 * (arc[1:] + arc[:-1]), tangent)
         # The held command aims at a point half a second ahead: exact headings of a short first step are noise.
         ahead = np.interp(max(1.0, 0.5 * v0), 0.5 * (arc[1:] + arc[:-1]), tangent)

@@ -16,9 +16,12 @@ from sfumato_cpto.config import Bounds
 from sfumato_cpto.problem import Hypotheses, Obstacles, State
 from sfumato_cpto.simulator.geometry import shadow
 
-CAR_AXES = (5.6, 2.9)  # along, across; covers two 4.0 x 1.8 m bodies at relative headings up to 15 degrees
+CAR_AXES = (5.6, 3.1)  # along, across; covers two 4.0 x 1.8 m bodies at relative headings up to 15 degrees
 CROSSING_AXES = (4.4, 4.8)  # across our lane, along theirs
-PHANTOM_AXES = (4.2, 4.2)  # covers two bodies at right angles and nothing more: a phantom must not cover the place
+PHANTOM_AXES = (
+    4.2,
+    4.2,
+)  # covers two bodies at right angles and nothing more: a phantom must not cover the place
 # from which it would be seen not to exist
 WALKER_AXES = (2.85, 2.1)  # covers a 4.0 x 1.8 m and a 0.6 x 0.6 m body
 DEFENSIVE_Y = -1.2  # m, lateral position beside a row that may hide somebody
@@ -65,7 +68,14 @@ class Interpreter:
             measured one.
         """
         x, y, heading, speed, yaw_rate, measured = (float(v) for v in observation["ego"])
-        state = State(x, y, heading, speed, yaw_rate, self._viable(speed, measured if acceleration is None else acceleration))
+        state = State(
+            x,
+            y,
+            heading,
+            speed,
+            yaw_rate,
+            self._viable(speed, measured if acceleration is None else acceleration),
+        )
         users = self._users(observation)
         kind = self.public["kind"]
         if kind == "occluded-intersection":
@@ -124,19 +134,28 @@ class Interpreter:
         if not np.any(self.public["sigma"]):
             certain = np.ones(m, dtype=bool)
         present = np.ones((c, m), dtype=bool)
-        for row in range(1, c):  # nested sets: each further candidate doubts the next farthest uncertain obstacle
+        for row in range(
+            1, c
+        ):  # nested sets: each further candidate doubts the next farthest uncertain obstacle
             doubtful = np.flatnonzero(~certain)
             present[row, doubtful[max(len(doubtful) - row, 0) :]] = False
         # The first candidates go for the goal lane; the others keep the present lane and its neighbours open.
         here = lanes[np.argmin(np.abs(lanes - state.y))]
         order = [self.goal, *[v for v in sorted(lanes, key=lambda v: abs(v - here)) if v != self.goal]]
-        goals = np.array([order[0] if row < max(1, c // 2) else order[min(row - max(1, c // 2) + 1, len(order) - 1)] for row in range(c)])
+        goals = np.array(
+            [
+                order[0] if row < max(1, c // 2) else order[min(row - max(1, c // 2) + 1, len(order) - 1)]
+                for row in range(c)
+            ]
+        )
         weight = np.full(c, 0.3 / max(c - 1, 1))
         weight[0] = 0.7 if c > 1 else 1.0
         road = self.public["road"]
         half = 1.0
         bounds = attrs.evolve(
-            self.bounds, y=(float(road[0]) + half, float(road[1]) - half), speed_max=float(self.public["speed_limit"])
+            self.bounds,
+            y=(float(road[0]) + half, float(road[1]) - half),
+            speed_max=float(self.public["speed_limit"]),
         )
         axes = np.tile(CAR_AXES, (m, 1)).astype(float)
         return Situation(
@@ -147,7 +166,9 @@ class Interpreter:
             index,
         )
 
-    def _choose_lane(self, state: State, position: Array, velocity: Array, lanes: Array, wanted: float) -> float:
+    def _choose_lane(
+        self, state: State, position: Array, velocity: Array, lanes: Array, wanted: float
+    ) -> float:
         here = int(np.argmin(np.abs(lanes - state.y)))
         if abs(state.heading) > np.deg2rad(30.0):
             return self.goal
@@ -163,7 +184,11 @@ class Interpreter:
                 gap = max(ahead[leader] - 6.0, 0.0)
                 reach = min(wanted, float(v[leader]) + gap / 6.0)
             rear = ~front
-            danger = bool((rear & (ahead + 2.0 * np.maximum(v - state.speed, 0.0) > -12.0)).any()) if lane != here else False
+            danger = (
+                bool((rear & (ahead + 2.0 * np.maximum(v - state.speed, 0.0) > -12.0)).any())
+                if lane != here
+                else False
+            )
             value[lane] = reach - (2.0 if danger else 0.0) - 0.02 * abs(lanes[lane])
         current = int(np.argmin(np.abs(lanes - self.goal)))
         if not np.isfinite(value[current]):
@@ -191,7 +216,11 @@ class Interpreter:
     def _intersection(self, state: State, users: tuple[Array, Array, Array, Array]) -> Situation:
         index, position, velocity, _ = users
         # Cars that have left the conflict zone for good and cannot return are no obstacles.
-        keep = ~((position[:, 1] * velocity[:, 1] > 0.0) & (np.abs(position[:, 1] - state.y) > 9.0)) if len(position) else []
+        keep = (
+            ~((position[:, 1] * velocity[:, 1] > 0.0) & (np.abs(position[:, 1] - state.y) > 9.0))
+            if len(position)
+            else []
+        )
         if len(position):
             arrival = np.abs(position[:, 1]) / np.maximum(np.abs(velocity[:, 1]), 0.5)
             index, position, velocity, arrival = index[keep], position[keep], velocity[keep], arrival[keep]
@@ -212,7 +241,11 @@ class Interpreter:
                 # Traffic comes from the side against its direction; only that part of the shadow threatens.
                 low, high = hidden
                 point = low if direction < 0 else high
-                if point * direction < 0.0 and abs(point) < 80.0 and (nearest is None or abs(point) < abs(nearest)):
+                if (
+                    point * direction < 0.0
+                    and abs(point) < 80.0
+                    and (nearest is None or abs(point) < abs(nearest))
+                ):
                     nearest = point
             found = None
             if nearest is not None:
@@ -236,11 +269,18 @@ class Interpreter:
         weight = np.array([1.0])
         if q:
             chance = 0.3
-            weight = np.array([np.prod([chance if row >> bit & 1 else 1 - chance for bit in range(q)]) for row in range(c)])
+            weight = np.array(
+                [np.prod([chance if row >> bit & 1 else 1 - chance for bit in range(q)]) for row in range(c)]
+            )
         return Situation(
             state,
             Obstacles(all_position, all_velocity, axes, grow=False),
-            Hypotheses(present, np.zeros(c), np.full(c, float(self.public["goal_speed"])), weight=weight / weight.sum()),
+            Hypotheses(
+                present,
+                np.zeros(c),
+                np.full(c, float(self.public["goal_speed"])),
+                weight=weight / weight.sum(),
+            ),
             bounds,
             np.concatenate([index, np.full(q, -1)]),
         )
@@ -255,7 +295,11 @@ class Interpreter:
         phantoms = []
         pace = float(self.public["hidden_speed"])
         # Somebody who stands at the kerb may set off at any moment.
-        waiting = (np.abs(velocity[:, 1]) < 0.1) & (position[:, 1] > 1.0) if len(position) else np.zeros(0, dtype=bool)
+        waiting = (
+            (np.abs(velocity[:, 1]) < 0.1) & (position[:, 1] > 1.0)
+            if len(position)
+            else np.zeros(0, dtype=bool)
+        )
         velocity = np.where(waiting[:, None], np.array([0.0, -pace]), velocity)
         parked = np.asarray(self.public["parked"])
         half = np.asarray(self.public["size"]) / 2
@@ -275,7 +319,12 @@ class Interpreter:
                 present[row, m + bit] = row == bit + 1
         c = len(present)
         bounds = attrs.evolve(
-            self.bounds, y=(float(self.public["road"][0]), float(self.public["road"][1])), a_y=(-1.0, 1.0), j_y=(-3.0, 3.0), v_x=(0.0, 10.0), speed_max=10.0
+            self.bounds,
+            y=(float(self.public["road"][0]), float(self.public["road"][1])),
+            a_y=(-1.0, 1.0),
+            j_y=(-3.0, 3.0),
+            v_x=(0.0, 10.0),
+            speed_max=10.0,
         )
         weight = np.full(c, 0.5 / max(q, 1))
         weight[0] = 0.5 if q else 1.0

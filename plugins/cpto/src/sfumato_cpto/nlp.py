@@ -32,7 +32,9 @@ class NlpSolution:
 class EliminatedNlp:
     """IPOPT on the eliminated variables: 2 (m - 3 + (n + 1 - m) C) unknowns."""
 
-    def __init__(self, t: Transcription, n_candidates: int, n_obstacles: int, bounded: np.ndarray, max_iter: int = 500):
+    def __init__(
+        self, t: Transcription, n_candidates: int, n_obstacles: int, bounded: np.ndarray, max_iter: int = 500
+    ):
         import casadi as ca
 
         self.t, self.c, self.m = t, n_candidates, n_obstacles
@@ -61,10 +63,14 @@ class EliminatedNlp:
                 coef = ca.vertcat(fixed[:, axis], z[at : at + n_shared], z[tail : tail + n_tail])
                 axis_samples.append([ca.mtimes(block, coef) for block in (p, p1, p2, p3)])
             (x, vx, ax, _), (y, _, ay, _) = axis_samples
-            cost += weight[i] * 0.5 * (
-                w.smooth * (ca.sumsqr(ax) + ca.sumsqr(ay))
-                + w.speed * ca.sumsqr(vx - goal[i, 0])
-                + w.lane * ca.sumsqr(y[lanes.tolist()] - goal[i, 1])
+            cost += (
+                weight[i]
+                * 0.5
+                * (
+                    w.smooth * (ca.sumsqr(ax) + ca.sumsqr(ay))
+                    + w.speed * ca.sumsqr(vx - goal[i, 0])
+                    + w.lane * ca.sumsqr(y[lanes.tolist()] - goal[i, 1])
+                )
             )  # type: ignore[operator]
             for axis in range(2):
                 for group in range(4):
@@ -75,11 +81,16 @@ class EliminatedNlp:
             rows.append((vx**2 + axis_samples[1][1] ** 2)[1:])
             self._rows.append(("speed", i, 0, 1))
             for j in range(m):
-                h = ((x - centre[:, 2 * j]) / axes[:, 2 * j]) ** 2 + ((y - centre[:, 2 * j + 1]) / axes[:, 2 * j + 1]) ** 2
+                h = ((x - centre[:, 2 * j]) / axes[:, 2 * j]) ** 2 + (
+                    (y - centre[:, 2 * j + 1]) / axes[:, 2 * j + 1]
+                ) ** 2
                 rows.append((present[i, j] * (h - floor[:, j] ** 2))[1:])
                 self._rows.append(("obstacle", i, j, 1))
         parameters = ca.vertcat(*[ca.vec(v) for v in (fixed, goal, weight, centre, axes, present, floor)])
-        options = {"print_time": False, "ipopt": {"print_level": 0, "sb": "yes", "max_iter": max_iter, "tol": 1e-8}}
+        options = {
+            "print_time": False,
+            "ipopt": {"print_level": 0, "sb": "yes", "max_iter": max_iter, "tol": 1e-8},
+        }
         nlp = {"x": z, "f": cost, "g": ca.vertcat(*rows), "p": parameters}
         self._solver = ca.nlpsol("cpto", "ipopt", nlp, options)
         self.n_variables = int(z.numel())
@@ -132,5 +143,10 @@ class EliminatedNlp:
         out[:, :, shared:] = z[2 * n_shared :].reshape(2, c, -1)
         solution = out.reshape(2 * c, -1)
         return NlpSolution(
-            solution @ t.samples, solution, float(result["f"]), bool(stats["success"]), int(stats["iter_count"]), seconds
+            solution @ t.samples,
+            solution,
+            float(result["f"]),
+            bool(stats["success"]),
+            int(stats["iter_count"]),
+            seconds,
         )

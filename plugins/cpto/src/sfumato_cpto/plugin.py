@@ -46,10 +46,16 @@ def sfumato_components() -> Iterator[ComponentSpec]:
     yield _task("cpto/racing", "RacingTask", "RacingConfig", "Sparser traffic at 22 m/s")
     yield _task("cpto/noisy", "NoisyTask", "NoisyConfig", "Dense traffic through noisy, failing sensors")
     yield _task(
-        "cpto/occluded-intersection", "IntersectionTask", "IntersectionConfig", "Crossing traffic hidden by buildings"
+        "cpto/occluded-intersection",
+        "IntersectionTask",
+        "IntersectionConfig",
+        "Crossing traffic hidden by buildings",
     )
     yield _task(
-        "cpto/occluded-pedestrian", "PedestrianTask", "PedestrianConfig", "Somebody may step out between parked cars"
+        "cpto/occluded-pedestrian",
+        "PedestrianTask",
+        "PedestrianConfig",
+        "Somebody may step out between parked cars",
     )
     yield ComponentSpec(
         "solver",
@@ -61,14 +67,18 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         source=SOURCE,
         backends=_CPU,
     )
-    yield _solver("cpto/independent", "IndependentSolver", "Baseline: one plan per hypothesis, the cheapest is driven")
+    yield _solver(
+        "cpto/independent", "IndependentSolver", "Baseline: one plan per hypothesis, the cheapest is driven"
+    )
     yield _solver("cpto/worst-case", "WorstCaseSolver", "Baseline: one plan for everything that might exist")
     yield _solver("cpto/most-likely", "MostLikelySolver", "Baseline: one plan for the likeliest hypothesis")
     yield _solver(
         "cpto/control-tree", "ControlTreeSolver", "Baseline: joint program with shared prefix, general QP solver",
         "Phiquepal and Toussaint, ICRA 2021",
     )  # fmt: skip
-    yield _solver("cpto/ipopt", "IpoptSolver", "Baseline: the full nonlinear program", "Waechter and Biegler, 2006")
+    yield _solver(
+        "cpto/ipopt", "IpoptSolver", "Baseline: the full nonlinear program", "Waechter and Biegler, 2006"
+    )
     yield ComponentSpec(
         "evaluator",
         "cpto/driving",
@@ -83,7 +93,9 @@ def sfumato_components() -> Iterator[ComponentSpec]:
 def sfumato_commands() -> Iterator[CommandSpec]:
     """Yield `sfumato cpto verify`."""
     yield CommandSpec(
-        "verify", target="sfumato_cpto.cli:verify", help="Solve the same problems with other solvers, side by side."
+        "verify",
+        target="sfumato_cpto.cli:verify",
+        help="Solve the same problems with other solvers, side by side.",
     )
 
 

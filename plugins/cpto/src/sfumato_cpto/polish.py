@@ -109,7 +109,8 @@ class Polisher:
         fixed, _ = fixed_coefficients(t, problem)
         root_p = np.sqrt(problem.weight)
         unit = np.concatenate(
-            [(u_tail / root_p[:, None, None]).transpose(1, 0, 2), np.repeat(u_shared[:, None], c, axis=1)], axis=2
+            [(u_tail / root_p[:, None, None]).transpose(1, 0, 2), np.repeat(u_shared[:, None], c, axis=1)],
+            axis=2,
         )
         coef = np.empty((2, c, t.n_coefficients))
         coef[:, :, t.order] = np.einsum("aci,aji->acj", unit, t.root)
@@ -152,13 +153,34 @@ class Polisher:
         while programs < max_programs:
             if deadline is not None and programs and time.monotonic() > deadline:
                 break
-            tangents(current, problem.centre, problem.axes, problem.present, s.margin, floor, normal, level, norm, row_square)
+            tangents(
+                current,
+                problem.centre,
+                problem.axes,
+                problem.present,
+                s.margin,
+                floor,
+                normal,
+                level,
+                norm,
+                row_square,
+            )
             arguments = (
                 tail, shared, root_p, t.rows, self.rows_t, row_norm, base, problem.low, problem.high, problem.bounded,
                 problem.speed_cap, problem.present, normal, level, norm, t.gamma,
             )  # fmt: skip
             outcome, steps, n_active, _ = activeset.solve(
-                *arguments, 0.0, s.barrier_rows, 1, TOLERANCE, limit, self.ids, n_active, current, u_tail, u_shared
+                *arguments,
+                0.0,
+                s.barrier_rows,
+                1,
+                TOLERANCE,
+                limit,
+                self.ids,
+                n_active,
+                current,
+                u_tail,
+                u_shared,
             )
             programs += 1
             iterations += steps
@@ -171,7 +193,17 @@ class Polisher:
                     u_tail, u_shared, current = kept
                     break
                 outcome, steps, n_active, _ = activeset.solve(
-                    *arguments, SOFTNESS, s.barrier_rows, 1, TOLERANCE, limit, self.ids, 0, current, u_tail, u_shared
+                    *arguments,
+                    SOFTNESS,
+                    s.barrier_rows,
+                    1,
+                    TOLERANCE,
+                    limit,
+                    self.ids,
+                    0,
+                    current,
+                    u_tail,
+                    u_shared,
                 )
                 programs += 1
                 iterations += steps
@@ -193,7 +225,15 @@ class Polisher:
         coef = self.coefficients(problem, u_tail, u_shared)
         exact = coef @ t.samples
         return Polished(
-            coef, exact, self.cost(problem, exact), feasible, converged, programs, iterations, soft, contradiction
+            coef,
+            exact,
+            self.cost(problem, exact),
+            feasible,
+            converged,
+            programs,
+            iterations,
+            soft,
+            contradiction,
         )
 
     def cost(self, problem: Problem, sample: Array) -> float:
@@ -204,7 +244,9 @@ class Polisher:
         smooth = (acceleration**2).sum(axis=1)
         speed = ((sample[:c, n : 2 * n] - problem.goal_speed[:, None]) ** 2).sum(axis=1)
         lane = ((sample[c:, :n] - problem.goal_y[:, None])[:, t.lane_rows] ** 2).sum(axis=1)
-        each = 0.5 * (weights.smooth * (smooth[:c] + smooth[c:]) + weights.speed * speed + weights.lane * lane)
+        each = 0.5 * (
+            weights.smooth * (smooth[:c] + smooth[c:]) + weights.speed * speed + weights.lane * lane
+        )
         return float(problem.weight @ each)
 
 

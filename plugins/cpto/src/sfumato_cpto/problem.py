@@ -153,7 +153,9 @@ def build(
     """Check the arguments and lay them out. Raises InputError, naming the argument, on anything unusable."""
     bounds = bounds or settings.bounds
     n, dt = settings.n_samples, settings.dt
-    values = np.array([state.x, state.y, state.heading, state.speed, state.yaw_rate, state.acceleration], dtype=float)
+    values = np.array(
+        [state.x, state.y, state.heading, state.speed, state.yaw_rate, state.acceleration], dtype=float
+    )
     if not np.isfinite(values).all():
         raise InputError(f"expected a finite state, got {state}; a missing measurement is not a state")
     if state.speed < 0.0:
@@ -163,7 +165,9 @@ def build(
     velocity = _floats("obstacles.velocity", obstacles.velocity, (m, 2))
     semi = _floats("obstacles.semi_axes", obstacles.semi_axes, (m, 2))
     if (semi <= 0.0).any():
-        raise InputError(f"expected obstacles.semi_axes > 0, got {semi.min()}; axes are half the ellipse's extent in m")
+        raise InputError(
+            f"expected obstacles.semi_axes > 0, got {semi.min()}; axes are half the ellipse's extent in m"
+        )
     present = np.asarray(hypotheses.present)
     if present.ndim != 2 or present.shape[1] != m:
         raise InputError(
@@ -180,7 +184,9 @@ def build(
     if hypotheses.weight is not None:
         weight = _floats("hypotheses.weight", hypotheses.weight, (c,))
         if (weight < 0.0).any() or abs(weight.sum() - 1.0) > 1e-6:
-            raise InputError(f"expected hypotheses.weight >= 0 with sum 1, got {weight.tolist()}; normalise them")
+            raise InputError(
+                f"expected hypotheses.weight >= 0 with sum 1, got {weight.tolist()}; normalise them"
+            )
         weight = np.maximum(weight, MIN_WEIGHT)
         weight = weight / weight.sum()
     times = np.arange(n) * dt
@@ -233,7 +239,8 @@ def build(
         rank = np.arange(m)[:, None, None]
         shrink = 1.0 - np.array(settings.rank_scale)[None, :, None] * rank
         swell = 1.0 + (np.array(settings.inflation)[None, :, None] - 1.0) * recovery
-        axes = axes * np.maximum(shrink, 0.75) * swell
+        # Rank may take back the inflation, never the body: below its nominal axes an ellipse no longer covers it.
+        axes = axes * np.maximum(shrink * swell, 1.0)
     return Problem(
         start=start,
         heading=float(state.heading),

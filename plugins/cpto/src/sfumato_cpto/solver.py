@@ -83,7 +83,9 @@ def least_h(problem: Problem, sample: Array) -> Array:
     if not problem.n_obstacles:
         return np.full(c, np.inf)
     position = sample[:, :n].reshape(2, c, 1, n)
-    scaled = (position - problem.centre.transpose(1, 0, 2)[:, None]) / problem.axes.transpose(1, 0, 2)[:, None]
+    scaled = (position - problem.centre.transpose(1, 0, 2)[:, None]) / problem.axes.transpose(1, 0, 2)[
+        :, None
+    ]
     h = (scaled**2).sum(axis=0)[:, :, 1:] - 1.0
     h = np.where(problem.present[:, :, None], h, np.inf)
     least: Array = h.min(axis=(1, 2))
@@ -182,7 +184,9 @@ class CPTOSolver:
         limit = None if deadline is None else begun + deadline - RESERVE_SECONDS
         certain = problem.present.all(axis=0) if problem.n_obstacles else np.zeros(0, dtype=bool)
         inside = bool((start_distance(problem)[certain] < 1.0).any())
-        best, iterations, programs, attempts, residuals, late = self._search(problem, previous, elapsed, limit)
+        best, iterations, programs, attempts, residuals, late = self._search(
+            problem, previous, elapsed, limit
+        )
         if best is None:
             return self._empty(Status.TIME_LIMIT, "", brake, begun)
         sample = best.sample
@@ -200,7 +204,17 @@ class CPTOSolver:
         else:
             status = Status.MAX_ITER_INFEASIBLE
         return self._assemble(
-            problem, best, status, min_h, float(excess.max()), brake, iterations, programs, attempts, residuals, begun
+            problem,
+            best,
+            status,
+            min_h,
+            float(excess.max()),
+            brake,
+            iterations,
+            programs,
+            attempts,
+            residuals,
+            begun,
         )
 
     def check(self, problem: Problem, coef: Array, brake: Fallback, begun: float) -> Plan:
@@ -260,7 +274,11 @@ class CPTOSolver:
             iterations += done
             programs += found.programs
             slowest = max(slowest, time.monotonic() - now)
-            if best is None or found.feasible or least_h(problem, found.sample).min() > least_h(problem, best.sample).min():
+            if (
+                best is None
+                or found.feasible
+                or least_h(problem, found.sample).min() > least_h(problem, best.sample).min()
+            ):
                 best = found
             if found.feasible:
                 break

@@ -13,10 +13,20 @@ from sfumato.records import Refusal, Start
 from sfumato_cpto import baselines
 from sfumato_cpto.config import BaselineConfig, PlannerConfig, PlannerSettings
 from sfumato_cpto.driver import Driver
+from sfumato_cpto.problem import Hypotheses, Obstacles, State
 from sfumato_cpto.solver import CPTOSolver
 
 NEEDED = frozenset({"kind", "lanes", "road", "goal_speed", "speed_limit", "dt"})
 SEGMENT_SAMPLES = 24  # of each plan, kept for the consistency figures (2 s and the executed segment)
+
+
+def warmed(settings: PlannerSettings) -> CPTOSolver:
+    """Return a solver whose kernels are compiled: compilation belongs to `solve`, not to the first decision."""
+    solver = CPTOSolver(settings)
+    state, cars = State(0.0, 0.0, 0.0, 12.0), Obstacles([[15.0, 0.5]], [[6.0, 0.0]], [[5.6, 3.1]])
+    hypotheses = Hypotheses([[True], [False]], [0.0, 3.75], [15.0, 15.0])
+    solver.plan(state, cars, hypotheses, previous=solver.plan(state, cars, hypotheses))
+    return solver
 
 
 class DrivingPolicy(Policy[Any, Any]):
@@ -77,6 +87,7 @@ class _DrivingSolver(Solver[Any, Any, Any]):
     def solve(self, task: Task[Any, Any, Any], ctx: Context) -> DrivingPolicy:
         """Build the matrices once and return the policy."""
         settings = self.settings()
+        warmed(settings)
         return DrivingPolicy(lambda rng: self.driver(CPTOSolver(settings), rng))
 
 

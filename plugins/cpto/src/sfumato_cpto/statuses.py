@@ -36,7 +36,9 @@ class Status(enum.Enum):
         "the present speed); widen the bounds, or ramp the cap down with time"
     )
     TIME_LIMIT = "the deadline came before a feasible plan was found; use the fall-back that is returned"
-    BAD_INPUT = "the arguments are not a planning problem; `Plan.message` names the argument and what is wrong"
+    BAD_INPUT = (
+        "the arguments are not a planning problem; `Plan.message` names the argument and what is wrong"
+    )
 
     @property
     def is_feasible(self) -> bool:

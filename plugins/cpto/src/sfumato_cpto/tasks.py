@@ -52,7 +52,11 @@ class DrivingEpisode(Episode[Observation, Any]):
         world.step(float(values[0]), float(values[1]))
         blamed = any(contact.at_fault for contact in world.contacts)
         return Step(
-            world.observe(), float(world.ego[0] - before), bool(world.finished or blamed), bool(world.timed_out), {}
+            world.observe(),
+            float(world.ego[0] - before),
+            bool(world.finished or blamed),
+            bool(world.timed_out),
+            {},
         )
 
     def truth(self) -> Mapping[str, Any]:
@@ -63,7 +67,8 @@ class DrivingEpisode(Episode[Observation, Any]):
             "ego": np.array(world.ego_log),
             "users": np.array(world.user_log),
             "contacts": [
-                {"time": c.time, "user": c.user, "at_fault": c.at_fault, "speed": c.speed} for c in world.contacts
+                {"time": c.time, "user": c.user, "at_fault": c.at_fault, "speed": c.speed}
+                for c in world.contacts
             ],
             "finished": world.finished,
             "has_goal": bool(np.isfinite(world.scene.goal_x)),
@@ -76,11 +81,13 @@ class DrivingEpisode(Episode[Observation, Any]):
 
 class _DrivingTask(Task[Course, Observation, Any]):
     family: ClassVar[str]
-    offers = frozenset({"kind", "lanes", "road", "goal_speed", "speed_limit", "goal_x", "dt", "size", "walls"})
+    offers = frozenset(
+        {"kind", "lanes", "road", "goal_speed", "speed_limit", "goal_x", "dt", "size", "walls"}
+    )
 
     def __init__(self, config: Any) -> None:
         self.config = config
-        self.max_steps = int(round(config.seconds / 0.1)) + 1
+        self.max_steps = round(config.seconds / 0.1) + 1
 
     def scene(self, rng: np.random.Generator) -> Scene:
         """Draw a scene."""
@@ -141,7 +148,9 @@ class IntersectionTask(_DrivingTask):
     def scene(self, rng: np.random.Generator) -> Scene:
         """Draw a scene."""
         c = self.config
-        return scenes.occluded_intersection(rng, max_time=c.seconds, hidden_speed=c.hidden_speed, yields=c.yields)
+        return scenes.occluded_intersection(
+            rng, max_time=c.seconds, hidden_speed=c.hidden_speed, yields=c.yields
+        )
 
 
 class PedestrianTask(_DrivingTask):

@@ -96,7 +96,10 @@ class LaneTraffic:
     def _users(self) -> Users:
         d = self.direction[self.lane]
         return Users(
-            self.origin[self.lane] + d * self.s[:, None], np.arctan2(d[:, 1], d[:, 0]), self.v.copy(), self.size
+            self.origin[self.lane] + d * self.s[:, None],
+            np.arctan2(d[:, 1], d[:, 0]),
+            self.v.copy(),
+            self.size,
         )
 
     def step(self, time: float, dt: float, ego: Array, rng: np.random.Generator) -> None:
@@ -121,7 +124,9 @@ class LaneTraffic:
             lead_v = np.where(nearer, ego[3] * np.maximum(cosine[self.lane], 0.0), lead_v)
         a = idm(v, self.desired, gap, v - lead_v, self.parameters)
         if self.noise > 0.0:
-            a = np.clip(a + rng.normal(0.0, self.noise, len(v)), -self.parameters.limit, self.parameters.limit)
+            a = np.clip(
+                a + rng.normal(0.0, self.noise, len(v)), -self.parameters.limit, self.parameters.limit
+            )
         stop = np.maximum(-v / np.where(a < 0.0, a, -1.0), 0.0)
         moving = np.where(a < 0.0, np.minimum(dt, stop), dt)
         self.s = s + v * moving + 0.5 * a * moving**2
@@ -144,7 +149,9 @@ class LaneTraffic:
             else:
                 edge = float(others.min(initial=0.0)) - 15.0
                 self.s[i] = min(-self.recycle_behind, edge)
-            self.v[i] = self.desired[i] if not self.recycle_about_ego else min(self.desired[i], self.v[i] + 1e-9)
+            self.v[i] = (
+                self.desired[i] if not self.recycle_about_ego else min(self.desired[i], self.v[i] + 1e-9)
+            )
 
 
 @attrs.define(eq=False)
@@ -188,7 +195,7 @@ class Replay:
         self._at(0.0)
 
     def _at(self, time: float) -> None:
-        k = min(int(round(time / self.dt)), len(self.track) - 1)
+        k = min(round(time / self.dt), len(self.track) - 1)
         row = self.track[k]
         self.users = Users(row[:, :2].copy(), row[:, 2].copy(), row[:, 3].copy(), self.size)
 

@@ -6,6 +6,8 @@ speeds are jittered with the seed, which those were not.
 
 from __future__ import annotations
 
+import itertools
+
 import attrs
 import numpy as np
 
@@ -48,7 +50,7 @@ def cruise(
     for number in range(len(LANES)):  # no two cars of a lane start closer than 9 m
         inside = np.flatnonzero(lane == number)
         inside = inside[np.argsort(x[inside], kind="stable")]
-        for first, second in zip(inside, inside[1:], strict=False):
+        for first, second in itertools.pairwise(inside):
             x[second] = max(x[second], x[first] + 9.0)
     traffic = LaneTraffic(
         origin=np.array([[0.0, y] for y in LANES]),
@@ -138,7 +140,10 @@ def occluded_pedestrian(
     """Return a straight 80 m course past four parked cars; with `probability` somebody steps out of one of the gaps."""
     parked = Standing(
         Users(
-            np.array([[x, PARKED_Y] for x in PARKED_X]), np.zeros(4), np.zeros(4), np.tile(CAR, (4, 1)).astype(float)
+            np.array([[x, PARKED_Y] for x in PARKED_X]),
+            np.zeros(4),
+            np.zeros(4),
+            np.tile(CAR, (4, 1)).astype(float),
         )
     )
     gaps = (np.array(PARKED_X[:-1]) + np.array(PARKED_X[1:])) / 2
@@ -153,7 +158,9 @@ def occluded_pedestrian(
     trigger = lead * goal_speed * start_y / pace
     movers: tuple[Standing | Walker, ...] = (parked,)
     if exists:
-        walker = Users(np.array([[x, start_y]]), np.array([-0.5 * np.pi]), np.zeros(1), np.array([WALKER_SIZE]))
+        walker = Users(
+            np.array([[x, start_y]]), np.array([-0.5 * np.pi]), np.zeros(1), np.array([WALKER_SIZE])
+        )
         movers = (parked, Walker(walker, trigger, pace))
     perception = Perception()
     public = {
@@ -179,10 +186,14 @@ def occluded_pedestrian(
     )  # fmt: skip
 
 
-def noisy(rng: np.random.Generator, *, scale: float = 1.0, released: bool = False, detection: float = 0.7) -> Scene:
+def noisy(
+    rng: np.random.Generator, *, scale: float = 1.0, released: bool = False, detection: float = 0.7
+) -> Scene:
     """Return the cruise seen through noisy sensors; `scale` multiplies the deviations 1.0 m, 0.5 m, 0.5 m/s."""
     perception = Perception(
-        sigma=(1.0 * scale, 0.5 * scale, 0.5 * scale), model="released" if released else "grows", detection=detection
+        sigma=(1.0 * scale, 0.5 * scale, 0.5 * scale),
+        model="released" if released else "grows",
+        detection=detection,
     )
     return attrs.evolve(cruise(rng, kind="noisy", perception=perception, control_noise=0.2), kind="noisy")
 

@@ -110,14 +110,14 @@ class World:
         v0 = self.ego[3]
         v = float(np.clip(speed, max(v0 + low * dt, 0.0), v0 + high * dt))
         turn = float(yaw_rate)
-        before_position, before_heading, _, _ = self._stack()
+        before_position, _before_heading, _, _ = self._stack()
         ego_pose = self.ego.copy()
         for mover in scene.movers:
             mover.step(self.time, dt, ego_pose, self.rng)
         after_position, after_heading, after_speed, size = self._stack()
         jumped = ~(np.hypot(*(after_position - before_position).T) < 8.0)  # re-entered elsewhere, or appeared
         before_position = np.where(jumped[:, None], after_position, before_position)
-        n_sub = max(1, int(round(dt / SUBSTEP)))
+        n_sub = max(1, round(dt / SUBSTEP))
         h = dt / n_sub
         for i in range(1, n_sub + 1):
             x, y, theta = self.ego[:3]
@@ -131,7 +131,12 @@ class World:
             for j in np.flatnonzero(near):
                 hit = bool(
                     overlap(
-                        self.ego[:2], self.ego[2], np.array(scene.size), position[j], after_heading[j], size[j]
+                        self.ego[:2],
+                        self.ego[2],
+                        np.array(scene.size),
+                        position[j],
+                        after_heading[j],
+                        size[j],
                     )
                 )
                 if hit and j not in self._touching:

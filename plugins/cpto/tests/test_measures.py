@@ -1,0 +1,41 @@
+"""The figures on courses whose answer is plain."""
+
+import numpy as np
+import pytest
+
+from sfumato_cpto import measures
+
+
+def _truth(**changes):
+    t = np.arange(11) * 0.1
+    ego = np.column_stack([t, 10.0 * t, 0 * t, 0 * t, np.full(11, 10.0), 0 * t, 0 * t])
+    users = np.tile([40.0, 0.0, 0.0, 0.0, 4.0, 1.8], (11, 1, 1))
+    base = {
+        "ego": ego, "users": users, "contacts": [], "finished": True, "has_goal": True, "left_road": False,
+        "goal_speed": 12.0, "ego_size": np.array([4.0, 1.8]), "dt": 0.1,
+    }  # fmt: skip
+    return {**base, **changes}
+
+
+def test_speed_and_time_to_collision_of_a_steady_approach():
+    rows = measures.from_truth(_truth())
+    assert rows["mean_speed"][0] == pytest.approx(10.0)
+    assert rows["speed_error"][0] == pytest.approx(2.0)
+    assert rows["min_ttc"][0] == pytest.approx((40.0 - 10.0 - 4.0) / 10.0)
+    assert rows["min_clearance"][0] == pytest.approx(30.0 / 5.6 - 1.0)
+    assert rows["max_acceleration"][0] == 0.0
+
+
+def test_contacts_are_counted_by_blame():
+    contacts = [{"time": 1.0, "user": 0, "at_fault": False, "speed": 0.0}]
+    rows = measures.from_truth(_truth(contacts=contacts))
+    assert rows["at_fault"][0] == 0.0
+    assert rows["struck"][0] == 1.0
+
+
+def test_a_plan_that_is_kept_is_consistent_and_a_shifted_one_is_off_by_the_shift():
+    k = np.arange(24)
+    segments = np.stack([np.stack([(k + step) * 1.0, 0.0 * k]) for step in range(5)])
+    assert measures.consistency(segments, 6) == pytest.approx(0.0)
+    segments[2:, 1] += 0.3
+    assert measures.consistency(segments, 6) == pytest.approx(0.3 / 4)
