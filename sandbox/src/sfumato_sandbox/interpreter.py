@@ -37,6 +37,8 @@ class Interpreter:
         cues: "values_preview" adds a bounded preview to `StepResult.globals`; else "none" or "globals_list".
         restore_names: after each action give tools their names back and drop globals that hide a builtin.
         artifacts: return files that an action wrote in its working directory.
+        keep_files: carry the files of the working directory over to the next action's process (stateless,
+            or after a kill); otherwise they go with the process.
         spare: make the next process ahead of time, so that a stateless action does not wait for it.
 
     Raises IsolationUnavailable (strict), ModuleNotFoundError (a declared package is missing), and
@@ -55,10 +57,13 @@ class Interpreter:
         cues: str = "none",
         restore_names: bool = True,
         artifacts: bool = False,
+        keep_files: bool = False,
         spare: bool = True,
     ) -> None:
         self.isolation: Isolation = capability.isolation(level, strict)
-        self._options = Options(persistent, echo, top_level_await, cues, restore_names, artifacts, spare)
+        self._options = Options(
+            persistent, echo, top_level_await, cues, restore_names, artifacts, spare, keep_files=keep_files
+        )
         self.packages = _resolve(packages)
         if self.isolation.level < level:
             missing = "; ".join(self.isolation.missing)

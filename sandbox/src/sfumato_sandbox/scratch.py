@@ -120,6 +120,29 @@ def load(directory: int, files: dict[str, bytes | None]) -> None:
                 file.write(content)
 
 
+def write(directory: int, path: str, content: bytes) -> None:
+    """Write one file below an open directory, making folders, following no link.
+
+    Raises ValueError for a path that leads outside, OSError where a part of it is no folder.
+    """
+    parts = path.split("/")
+    if not path or path.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"a relative path without '.' or '..' was expected, got {path!r}")
+    folder = os.dup(directory)
+    try:
+        for part in parts[:-1]:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o700, dir_fd=folder)
+            inner = os.open(part, NOFOLLOW | os.O_DIRECTORY, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with open(os.open(parts[-1], flags, 0o600, dir_fd=folder), "wb") as file:
+            file.write(content)
+    finally:
+        os.close(folder)
+
+
 def remove(parent: int, name: str) -> None:
     """Remove a session's directory with all it holds, however deep, following no link."""
     try:

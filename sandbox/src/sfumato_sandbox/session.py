@@ -50,6 +50,7 @@ class Options:
     spare: bool = True
     modules: tuple[str, ...] = ()
     snapshots: int = 0
+    keep_files: bool = False
 
 
 @attrs.define
@@ -97,18 +98,26 @@ class Session:
         self._parked: OrderedDict[str, Parked] = OrderedDict()
         self._notify = -1
         self._leader = 0
+        self._kept: dict[str, bytes | None] = {}
         self._dying: list[tuple[Child, Directory]] = []
         self._directory: Directory
         self._child: Child | None = self._spawn(0)
 
     # --- public ------------------------------------------------------------------------------
 
-    def step(self, code: str, timeout_seconds: float | None = None) -> StepResult:
+    def step(
+        self,
+        code: str,
+        timeout_seconds: float | None = None,
+        on_tick: Callable[[float, int], None] | None = None,
+    ) -> StepResult:
         """Run one action and say what it did. Errors of the code are in the result, never raised.
 
         Arguments:
             code: Python source.
             timeout_seconds: wall-clock seconds for this action; None takes the session's limit.
+            on_tick: called about every 0.2 s while the action runs, with the seconds so far and the
+                bytes of output so far.
 
         Raises TypeError when `code` is no str, SessionClosed after `close`, SandboxError when the
         sandbox itself fails, and whatever a tool raises besides ToolCallError and ToolError.
@@ -123,9 +132,8 @@ class Session:
             stdout = Capped("stdout", self.limits.output_bytes)
             stderr = Capped("stderr", self.limits.output_bytes)
             try:
-                self._converse(
-                    child, code, timeout_seconds or self.limits.timeout_seconds, outcome, stdout, stderr
-                )
+                timeout = timeout_seconds or self.limits.timeout_seconds
+                self._converse(child, code, timeout, outcome, stdout, stderr, on_tick)
             except Violation as violation:
                 outcome.error = ActionError("ProtocolViolation", f"{violation}; the process was killed")
                 outcome.lost = True
@@ -139,6 +147,7 @@ class Session:
         with self._lock:
             self._drop_all()
             self._bound.clear()
+            self._kept = {}
 
     def snapshot(self) -> str:
         """Keep a copy of the process and its files as they are now; return an id for `restore`.
@@ -194,6 +203,22 @@ class Session:
             self._child = child
             self._bound = set(parked.bound)
 
+    def files(self) -> dict[str, bytes | None]:
+        """Return the session's files by relative path; folders have None for content."""
+        with self._lock:
+            self._ready_child()
+            return scratch.save(self._directory.fd, self.limits.disk_bytes)
+
+    def put_file(self, path: str, content: bytes) -> None:
+        """Write a file into the session's directory, making the folders that it needs.
+
+        Raises ValueError for a path that is absolute or leads outside, and OSError where a part of it
+        is no folder (a link that the code made included).
+        """
+        with self._lock:
+            self._ready_child()
+            scratch.write(self._directory.fd, path, content)
+
     def close(self) -> None:
         """Kill the process, remove the files. May be called again."""
         with self._lock:
@@ -222,6 +247,8 @@ class Session:
             "seed": (self._seed * 1_000_003 + action) % (1 << 63),
         }
         self._directory = Directory(self._zygote.root, self._zygote.root_fd)
+        if self._kept:
+            scratch.load(self._directory.fd, self._kept)
         return Child.by_zygote(
             self._zygote, self.limits, self._directory, init, bool(self._options.snapshots)
         )
@@ -277,7 +304,14 @@ class Session:
     # --- one action --------------------------------------------------------------------------
 
     def _converse(
-        self, child: Child, code: str, timeout: float, outcome: _Outcome, stdout: Capped, stderr: Capped
+        self,
+        child: Child,
+        code: str,
+        timeout: float,
+        outcome: _Outcome,
+        stdout: Capped,
+        stderr: Capped,
+        on_tick: Callable[[float, int], None] | None,
     ) -> None:
         """Send the code, serve its tool calls, keep its time, until it is done or dead."""
         if child.reader.buffer:
@@ -316,6 +350,8 @@ class Session:
                     now = time.monotonic()
             if now >= disk_due:
                 disk_due = now + DISK_SECONDS
+                if on_tick is not None:
+                    on_tick(now - started, stdout.total + stderr.total)
                 if self._disk_full():
                     outcome.lost = True
                     outcome.error = ActionError(
@@ -449,6 +485,8 @@ class Session:
             outcome.lost = True
             text = f"the files of the session exceed {self._disk_words()}; the process was killed"
             outcome.error = ActionError("DiskLimit", text)
+        if self._options.keep_files and not (outcome.error and outcome.error.type == "DiskLimit"):
+            self._kept = scratch.save(self._directory.fd, self.limits.disk_bytes)
         stdout.add(child.drain(child.out))
         stderr.add(child.drain(child.err))
         cpu, rss = (report.cpu, report.rss) if report else (0.0, 0)

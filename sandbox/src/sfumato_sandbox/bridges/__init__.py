@@ -1,0 +1,1 @@
+"""Bridges to other frameworks; each needs the extra of its name and imports it only when used."""
