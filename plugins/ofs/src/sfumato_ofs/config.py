@@ -229,3 +229,33 @@ class ObservedScoresConfig:
     margin: float = attrs.field(default=0.0, validator=ge(0.0))
     corridor: float | None = attrs.field(default=None, validator=optional(gt(0.0)))
     prior: float = attrs.field(default=10.0, validator=gt(0.0))
+
+
+@attrs.frozen(kw_only=True)
+class MabwiserConfig:
+    """Settings of `ofs/mabwiser`.
+
+    Attributes:
+        policy: `ucb1`, `softmax` or `thompson` (needs 0/1 rewards: a scalarised reward above 0 counts as success).
+        alpha: exploration of UCB1.
+        temperature: of softmax.
+        penalty: c of the scalarised reward R - c * sum_i max(g_i, 0); 0 ignores the constraints.
+    """
+
+    policy: str = attrs.field(default="ucb1", validator=in_(("ucb1", "softmax", "thompson")))
+    alpha: float = attrs.field(default=0.1, validator=ge(0.0))
+    temperature: float = attrs.field(default=0.01, validator=gt(0.0))
+    penalty: float = attrs.field(default=0.0, validator=ge(0.0))
+
+
+@attrs.frozen(kw_only=True)
+class VowpalWabbitConfig:
+    """Settings of `ofs/vowpal-wabbit`: contextual bandit without context, thresholds as actions.
+
+    Attributes:
+        exploration: VW's exploration option with its value.
+        penalty: c of the scalarised reward R - c * sum_i max(g_i, 0); 0 ignores the constraints.
+    """
+
+    exploration: str = attrs.field(default="--epsilon 0.05")
+    penalty: float = attrs.field(default=0.0, validator=ge(0.0))

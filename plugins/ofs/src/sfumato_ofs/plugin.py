@@ -38,6 +38,18 @@ def _solver(name: str, target: str, config: str, summary: str, source: str = SOU
     )
 
 
+def _peer(name: str, target: str, config: str, summary: str) -> ComponentSpec:
+    return ComponentSpec(
+        "solver",
+        name,
+        target=f"sfumato_ofs.peers:{target}",
+        config=f"sfumato_ofs.config:{config}",
+        version=1,
+        summary=summary,
+        backends=_NUMPY,
+    )
+
+
 @hookimpl
 def sfumato_components() -> Iterator[ComponentSpec]:
     yield _task(
@@ -78,6 +90,18 @@ def sfumato_components() -> Iterator[ComponentSpec]:
     )
     yield _solver("ofs/random", "RandomSolver", "RandomConfig", "Baseline: a random arm each round")
     yield _solver("ofs/fixed", "FixedSolver", "FixedConfig", "Hold one threshold")
+    yield _peer(
+        "ofs/mabwiser",
+        "MabwiserSolver",
+        "MabwiserConfig",
+        "Peer: mabwiser's bandits on reward or a penalised reward",
+    )
+    yield _peer(
+        "ofs/vowpal-wabbit",
+        "VowpalWabbitSolver",
+        "VowpalWabbitConfig",
+        "Peer: Vowpal Wabbit's bandit on reward or a penalised reward",
+    )
     yield ComponentSpec(
         "evaluator",
         "ofs/closed-loop",
