@@ -29,9 +29,10 @@ def make_tree(model: Model, config: SearchConfig, eta: float, backend: str | Non
         raise ValueError(f"backend {backend!r} runs on device 'cpu', got {device!r}; choose backend='torch' for others")
     if backend == "numba":
         compiled = compiled_or_raise(model)
-        from sfumato_vopp.search_numba import DenseTree
+        from sfumato_vopp.tree_numba import NumbaTree
 
-        return DenseTree(model, compiled, config, eta), backend
+        storage = config.storage or ("dense" if model.n_actions <= DENSE_LIMIT else "sparse")
+        return NumbaTree(model, compiled, config, eta, storage), backend
     from sfumato_vopp.search_array import ArrayTree
 
     return ArrayTree(model, config, eta), backend

@@ -120,7 +120,9 @@ class OnlinePlanner:
                 self._tree.iterate(iteration, 64, 64 * iteration, min(self.config.max_depth, 1 + iteration))
                 done = max(1, self._tree.steps - steps)
                 step_seconds = (time.perf_counter() - before) / done
-        self._tree.root()
+        self._tree.root(), self._tree.depth_histogram()
+        if hasattr(self._tree, "reserve"):
+            self._tree.reserve(1 << 17)
         self._step_seconds = step_seconds
 
     def cancel(self) -> None:

@@ -10,14 +10,21 @@ from typing import Any
 
 import numpy as np
 
+from sfumato_vopp.borrow_numba import borrow
 from sfumato_vopp.config import POMCPConfig
 from sfumato_vopp.counter import SLOTS_PER_STEP
 from sfumato_vopp.counter_numba import GAMMA, episode_key, uniform
 from sfumato_vopp.errors import ModelError
 from sfumato_vopp.model import Array, CompiledModel, Model
-from sfumato_vopp.search_numba import BELIEF, child_slot, longer, rehash, with_disk_cache
+from sfumato_vopp.numba_cache import with_disk_cache
+from sfumato_vopp.search_numba import child_slot, rehash
+from sfumato_vopp.tree_numba import longer
 
 __all__ = ["POMCPTree"]
+
+BELIEF = np.dtype(
+    [("parent", np.int32), ("row", np.int32), ("obs", np.int64), ("n", np.int64), ("depth", np.int32), ("unused", np.int32)]
+)
 
 _SLOTS = np.uint64(SLOTS_PER_STEP)
 N_BELIEFS, N_ROWS, HASH_MASK, DONE, STEPS, BAD_ACTION = range(6)
@@ -28,14 +35,17 @@ def simulate_kernel(model: CompiledModel) -> Any:
     step, hint = model.step, model.hint
 
     def simulate(  # type: ignore[no-untyped-def]
-        counters, S, particles, cumulative, weighted, n_episodes, first_episode, depth, n_actions, discount, seed,
-        exploration, use_hint, ints, floats, table, path, rewards,
-        bel, act_n, act_q, act_child,
+        counters, S_, stream_, particles_, cumulative, weighted, n_episodes, first_episode, depth, n_actions, discount, seed,
+        exploration, use_hint, ints_, floats_, table_, path, rewards,
+        bel_, act_n_, act_q_, act_child_,
     ):
+        S, stream, particles, ints, floats = borrow(S_), borrow(stream_), borrow(particles_), borrow(ints_), borrow(floats_)
+        table, bel, act_n, act_q, act_child = (
+            borrow(table_), borrow(bel_), borrow(act_n_), borrow(act_q_), borrow(act_child_)
+        )
         n_beliefs, n_rows, mask = counters[N_BELIEFS], counters[N_ROWS], counters[HASH_MASK]
         steps = counters[STEPS]
         width, n_particles = particles.shape[1], particles.shape[0]
-        stream = np.empty(1, np.uint64)
         code = 0
         while counters[DONE] < n_episodes:
             if n_beliefs + 2 > bel.size or (n_rows + 1) * n_actions > act_n.size or 2 * (n_beliefs + 2) > mask:
@@ -175,6 +185,7 @@ class POMCPTree:
         self._A = model.n_actions
         self._counters = np.zeros(8, np.int64)
         self._scratch = np.zeros((1, model.state_width), model.state_dtype)
+        self._stream = np.zeros(1, np.uint64)
         low, high = model.reward_range
         self._exploration = (high - low) if config.exploration is None else config.exploration
         self.overflow = False
@@ -215,7 +226,7 @@ class POMCPTree:
         self._counters[:] = 0
         self._counters[N_BELIEFS] = 1
         self._set_mask(1 << 12)
-        self._bel[0] = (-1, 0, -1, 0.0, 0.0, 0.0, 0, -1, -1, -1, 0, 0)
+        self._bel[0] = (-1, -1, -1, 0, 0, 0)
         self.overflow = False
 
     def _set_mask(self, size: int) -> None:
@@ -230,7 +241,7 @@ class POMCPTree:
         while True:
             a = self._act
             code = self._simulate(
-                counters, self._scratch, self._particles, self._cumulative, self._weighted, n_episodes, first_episode,
+                counters, self._scratch, self._stream, self._particles, self._cumulative, self._weighted, n_episodes, first_episode,
                 depth, self._A, self._model.discount, self._seed, self._exploration, self._config.leaf == "hint",
                 m.ints, m.floats, self._table, path, rewards,
                 self._bel, a["n"], a["q"], a["child"],

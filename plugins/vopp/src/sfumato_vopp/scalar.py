@@ -41,7 +41,7 @@ class ScalarModel(Model):
             streams = rng.streams()
         else:
             streams = rng.integers(0, 2**64, len(following), dtype=np.uint64)
-        return Step(following, *step(following, np.asarray(actions, np.int64), streams, c.ints, c.floats))
+        return Step(following, *step(following, np.asarray(actions, np.int64), streams, np.zeros(1, np.uint64), c.ints, c.floats))
 
     def log_likelihood(self, observation: int, states: Array, action: int, next_states: Array) -> Array:
         """Return log P(o | s, a, s'); float64 [B]."""

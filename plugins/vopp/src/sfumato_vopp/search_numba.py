@@ -1,62 +1,79 @@
-"""The fused CPU search: one compiled kernel walks the episodes, one backs the tree up. Dense rows of |A|.
+"""The fused CPU search: one compiled kernel walks the episodes, one backs the tree up.
 
 Per-episode order gives the same tree as level order, because the policy is fixed within an iteration and the random
 numbers belong to places, not to the order of the work; ``search_array`` is the oracle for that.
 
-A belief node's id is larger than its parent's, so a sweep by falling id needs no level index. What mattered for speed,
-measured: plain local arrays in one large kernel (a tuple of arrays handed to small helpers was 20 times slower), and
-cumulative weights stored at backup, so that drawing an action needs no exponential.
+A belief node's id is larger than its parent's, so a sweep by falling id needs no level index. Only actions that were tried
+have a node; the untried ones of a belief share one preference and are counted in closed form. A belief that is visited
+often gets an index of cumulative weights besides: a full row of |A| ("dense"), or the tried actions only ("sparse").
+
+What mattered for speed, measured: arrays without reference counts (``borrow_numba``), one large kernel, one cache line a
+node, weights stored at backup so that drawing an action needs no exponential, and no row of |A| for a node seen once.
 """
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 from numba import njit
 
-from sfumato_vopp import counter_numba
-from sfumato_vopp.config import SearchConfig
+from sfumato_vopp.borrow_numba import borrow
 from sfumato_vopp.counter import SLOTS_PER_STEP
 from sfumato_vopp.counter_numba import GAMMA, episode_key, uniform
-from sfumato_vopp.errors import ModelError
-from sfumato_vopp.model import Array, CompiledModel, Model
+from sfumato_vopp.model import CompiledModel
+from sfumato_vopp.numba_cache import with_disk_cache
 
-__all__ = ["DenseTree", "child_slot", "dense_kernels", "longer", "rehash", "with_disk_cache"]
+__all__ = ["ACTION", "BELIEF", "backup", "child_slot", "forward_kernel", "rehash"]
 
-_CODE_OK, CODE_FULL, CODE_REWARD, CODE_OBSERVATION = 0, 1, 2, 3
-N_BELIEFS, N_ROWS, HASH_MASK, EPISODE, N_VISITED, STEPS, BAD_ACTION, BAD_OBSERVATION = range(8)
+OK, FULL, BAD_REWARD, BAD_OBSERVATION = 0, 1, 2, 3
+N_BELIEFS, N_ACTIONS, HASH_MASK, EPISODE, N_VISITED, STEPS, N_ROWS, N_SLOTS, WHICH_ACTION, WHICH_OBSERVATION = range(10)
+#: What ``row`` says of a belief without an index: a leaf, opened in this iteration, opened before.
+LEAF, FRESH, LISTED = -1, -2, -3
 
-#: One node, one cache line: what an episode touches at a node lies together.
 BELIEF = np.dtype(
     [
-        ("parent", np.int32), ("n", np.int32), ("obs", np.int64), ("hint", np.float64), ("share", np.float64),
-        ("v", np.float64), ("hint_n", np.int32), ("row", np.int32), ("stamp", np.int32), ("opened", np.int32),
-        ("depth", np.int32), ("unused", np.int32),
+        ("parent", np.int32),  # the action node above
+        ("n", np.int32),
+        ("obs", np.int64),
+        ("hint", np.float64),  # sum of leaf estimates; once opened, the preference of the untried actions
+        ("share", np.float64),  # n·V with which this node last entered its parent's sum
+        ("v", np.float64),
+        ("untried", np.float64),  # probability of each single untried action
+        ("hint_n", np.int32),
+        ("row", np.int32),
+        ("stamp", np.int32),  # last iteration that passed through
+        ("first", np.int32),  # first action node
     ]
-)  # fmt: skip
+)
 ACTION = np.dtype(
     [
-        ("n", np.int32), ("end", np.int32), ("reward", np.float64), ("q_sum", np.float64), ("child", np.int32),
-        ("unused", np.int32),
+        ("n", np.int32),
+        ("end", np.int32),  # visits that ended the episode
+        ("reward", np.float64),
+        ("q_sum", np.float64),  # Σ n·V over the beliefs below
+        ("psi", np.float64),
+        ("p", np.float64),  # probability under the policy of this iteration
+        ("child", np.int32),  # the belief below that was met last
+        ("next", np.int32),
+        ("id", np.int32),
+        ("bel", np.int32),
+        ("born", np.int64),
     ]
-)  # fmt: skip
+)
 
 _SLOTS = np.uint64(SLOTS_PER_STEP)
 _HASH_1, _HASH_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
-_S29 = np.uint64(29)
+_S29, _S32 = np.uint64(29), np.uint64(32)
 
 
 @njit(inline="always")
 def child_slot(parent, observation, mask):  # type: ignore[no-untyped-def]
-    """Return where to look first for the child of an action entry on an observation."""
+    """Return where to look first for the child of an action node on an observation."""
     h = np.uint64(parent) * _HASH_1 + np.uint64(observation) * _HASH_2
     h ^= h >> _S29
     h *= _HASH_1
-    return np.int64(h >> np.uint64(32)) & mask
+    return np.int64(h >> _S32) & mask
 
 
 @njit(cache=True)
@@ -71,37 +88,31 @@ def rehash(table, mask, n_beliefs, bel):  # type: ignore[no-untyped-def]
         table[p] = b
 
 
-def dense_kernels(model: CompiledModel) -> tuple[Any, Any]:
-    """Build (forward, backup) for one compiled model."""
+def forward_kernel(model: CompiledModel) -> Any:
+    """Build the kernel that walks the episodes of one iteration through the tree."""
     step, hint = model.step, model.hint
 
     def forward(  # type: ignore[no-untyped-def]
-        counters, S, particles, cumulative, weighted, n_episodes, first_episode, depth, n_actions, n_observations, seed,
-        iteration, leaf_prior, mixing, ints, floats, table, visited,
-        bel, act, act_cum,
-    ):
-        n_beliefs = counters[N_BELIEFS]
-        n_rows = counters[N_ROWS]
-        mask = counters[HASH_MASK]
-        n_visited = counters[N_VISITED]
-        steps = counters[STEPS]
-        cap_beliefs = bel.size
-        cap_rows = act.size // n_actions
-        width = particles.shape[1]
-        n_particles = particles.shape[0]
-        stream = np.empty(1, np.uint64)
+        counters, S_, stream_, particles_, cumulative, weighted, n_episodes, first_episode, depth, n_actions,
+        n_observations, seed, iteration, leaf_prior, mixing, dense, ints_, floats_, table_, visited_, bel_, act_,
+        row_start_, row_size_, slot_cum_, slot_act_, slot_id_,
+    ):  # fmt: skip
+        S, stream, particles, ints, floats = borrow(S_), borrow(stream_), borrow(particles_), borrow(ints_), borrow(floats_)
+        table, visited, bel, act = borrow(table_), borrow(visited_), borrow(bel_), borrow(act_)
+        row_start, row_size = borrow(row_start_), borrow(row_size_)
+        slot_cum, slot_act, slot_id = borrow(slot_cum_), borrow(slot_act_), borrow(slot_id_)
+        n_beliefs, n_acts, mask = counters[N_BELIEFS], counters[N_ACTIONS], counters[HASH_MASK]
+        n_visited, steps = counters[N_VISITED], counters[STEPS]
+        width, n_particles = particles.shape[1], particles.shape[0]
         code = 0
         while counters[EPISODE] < n_episodes:
-            if (
-                n_beliefs + depth + 1 > cap_beliefs
-                or n_rows + depth > cap_rows
-                or 2 * (n_beliefs + depth + 1) > mask
-            ):
+            if n_beliefs + depth + 1 > bel.size or n_acts + depth > act.size or 2 * (n_beliefs + depth + 1) > mask:
                 code = 1
                 break
             key = episode_key(seed, first_episode + counters[EPISODE])
             stream[0] = key
             u = uniform(stream)
+            start = int(u * n_particles)
             if weighted:
                 low, high, x = 0, n_particles - 1, u * cumulative[n_particles - 1]
                 while low < high:
@@ -111,8 +122,6 @@ def dense_kernels(model: CompiledModel) -> tuple[Any, Any]:
                     else:
                         high = mid
                 start = low
-            else:
-                start = int(u * n_particles)
             for j in range(width):
                 S[0, j] = particles[start, j]
             b = 0
@@ -126,55 +135,135 @@ def dense_kernels(model: CompiledModel) -> tuple[Any, Any]:
                 stream[0] = key + (np.uint64(1) + np.uint64(d) * _SLOTS) * GAMMA
                 u = uniform(stream)
                 row = bel[b].row
+                even = row == -2
+                if row == -1:
+                    bel[b].row = row = -2
+                    bel[b].first = -1
+                    even = True
                 if d == 0 and mixing > 0.0:
-                    fresh = u < mixing
-                    u = u / mixing if fresh else (u - mixing) / (1.0 - mixing)
-                else:
-                    fresh = False
-                if row < 0:
-                    row = n_rows
-                    n_rows += 1
-                    bel[b].row = row
-                    bel[b].opened = iteration
-                    e = row * n_actions
-                    for a in range(n_actions):
-                        act[e + a].n = 0
-                        act[e + a].end = 0
-                        act[e + a].reward = 0.0
-                        act[e + a].q_sum = 0.0
-                        act[e + a].child = -1
-                    fresh = True
-                elif bel[b].opened == iteration:
-                    fresh = True
-                e = row * n_actions
-                if fresh:
-                    a = int(u * n_actions)
-                elif n_actions <= 32:
-                    x = u * act_cum[e + n_actions - 1]
-                    a = 0
-                    for j in range(n_actions - 1):
-                        a += act_cum[e + j] <= x
-                else:
-                    low, high, x = 0, n_actions - 1, u * act_cum[e + n_actions - 1]
-                    while low < high:
-                        mid = (low + high) >> 1
-                        if act_cum[e + mid] <= x:
-                            low = mid + 1
+                    if u < mixing:
+                        u = u / mixing
+                        even = True
+                    else:
+                        u = (u - mixing) / (1.0 - mixing)
+                # Draw an action: its id a, and its node e or -1. All storages walk the same line, ordered by id, so the
+                # same u gives the same action in each.
+                e = -1
+                a = int(u * n_actions)
+                before = -1
+                if row >= 0 and dense:
+                    first = row * n_actions
+                    if not even:
+                        a = 0
+                        if n_actions <= 32:
+                            for j in range(n_actions - 1):
+                                a += slot_cum[first + j] <= u
                         else:
-                            high = mid
-                    a = low
-                e += a
+                            low, high = 0, n_actions - 1
+                            while low < high:
+                                mid = (low + high) >> 1
+                                if slot_cum[first + mid] <= u:
+                                    low = mid + 1
+                                else:
+                                    high = mid
+                            a = low
+                    e = slot_act[first + a]
+                elif row >= 0:
+                    first, low, high = row_start[row], 0, row_size[row]
+                    untried = bel[b].untried
+                    if even:
+                        while low < high:
+                            mid = (low + high) >> 1
+                            if slot_id[first + mid] < a:
+                                low = mid + 1
+                            else:
+                                high = mid
+                        if low < row_size[row] and slot_id[first + low] == a:
+                            e = slot_act[first + low]
+                    else:
+                        while low < high:
+                            mid = (low + high) >> 1
+                            if slot_cum[first + mid] <= u:
+                                low = mid + 1
+                            else:
+                                high = mid
+                        # Slot `low` is the first whose end lies beyond u; before it comes a gap of untried actions.
+                        last_id, last_cum = -1, 0.0
+                        if low > 0:
+                            last_id, last_cum = slot_id[first + low - 1], slot_cum[first + low - 1]
+                        next_id = slot_id[first + low] if low < row_size[row] else n_actions
+                        gap = next_id - last_id - 1
+                        x = u - last_cum
+                        if low < row_size[row] and x >= gap * untried:
+                            e, a = slot_act[first + low], next_id
+                        elif gap > 0:
+                            a = last_id + 1 + min(gap - 1, int(x / untried)) if untried > 0.0 else last_id + 1
+                        else:
+                            e, a = slot_act[first + low - 1], last_id
+                    if e < 0:
+                        f = bel[b].first
+                        while f >= 0 and act[f].born == iteration:
+                            if act[f].id == a:
+                                e = f
+                                break
+                            f = act[f].next
+                else:
+                    f = bel[b].first
+                    if even:
+                        while f >= 0 and act[f].id < a:
+                            before = f
+                            f = act[f].next
+                        if f >= 0 and act[f].id == a:
+                            e = f
+                    else:
+                        untried, last_id, x = bel[b].untried, -1, u
+                        while True:
+                            next_id = act[f].id if f >= 0 else n_actions
+                            gap = next_id - last_id - 1
+                            if x < gap * untried or (f < 0 and gap > 0):
+                                a = last_id + 1 + min(gap - 1, int(x / untried)) if untried > 0.0 else last_id + 1
+                                break
+                            if f < 0:
+                                e, a = before, last_id  # u fell on the rounding error at the end
+                                break
+                            x -= gap * untried
+                            if x < act[f].p:
+                                e, a = f, next_id
+                                break
+                            x -= act[f].p
+                            last_id, before = next_id, f
+                            f = act[f].next
                 o, r, ended = step(S, 0, a, stream, ints, floats)
                 steps += 1
                 if not np.isfinite(r):
-                    counters[BAD_ACTION] = a
+                    counters[WHICH_ACTION] = a
                     code = 2
                     break
                 if n_observations > 0 and (o < 0 or o >= n_observations):
-                    counters[BAD_ACTION] = a
-                    counters[BAD_OBSERVATION] = o
+                    counters[WHICH_ACTION], counters[WHICH_OBSERVATION] = a, o
                     code = 3
                     break
+                if e < 0:
+                    e = n_acts
+                    n_acts += 1
+                    act[e].n = 0
+                    act[e].end = 0
+                    act[e].reward = 0.0
+                    act[e].q_sum = 0.0
+                    act[e].psi = bel[b].hint
+                    act[e].p = bel[b].untried
+                    act[e].child = -1
+                    act[e].id = a
+                    act[e].bel = b
+                    act[e].born = iteration
+                    if row >= 0 or before < 0:
+                        act[e].next = bel[b].first
+                        bel[b].first = e
+                        if row >= 0 and dense:
+                            slot_act[row * n_actions + a] = e
+                    else:
+                        act[e].next = act[before].next
+                        act[before].next = e
                 act[e].n += 1
                 act[e].reward += r
                 if ended:
@@ -197,8 +286,6 @@ def dense_kernels(model: CompiledModel) -> tuple[Any, Any]:
                             bel[child].share = 0.0
                             bel[child].row = -1
                             bel[child].stamp = -1
-                            bel[child].opened = -1
-                            bel[child].depth = d + 1
                             break
                         if bel[child].parent == e and bel[child].obs == o:
                             break
@@ -207,8 +294,7 @@ def dense_kernels(model: CompiledModel) -> tuple[Any, Any]:
                 b = child
                 # A node not expanded before this iteration gathers leaf estimates: they are its value while it is a
                 # leaf, and the start of its preferences once it is not.
-                row = bel[b].row
-                if (row < 0 or bel[b].opened == iteration) and (leaf_prior or d + 1 == depth):
+                if (bel[b].row == -1 or bel[b].row == -2) and (leaf_prior or d + 1 == depth):
                     bel[b].hint += hint(S, 0, a, ints, floats)
                     bel[b].hint_n += 1
             if code != 0:
@@ -220,81 +306,117 @@ def dense_kernels(model: CompiledModel) -> tuple[Any, Any]:
                     visited[n_visited] = b
                     n_visited += 1
             counters[EPISODE] += 1
-        counters[N_BELIEFS] = n_beliefs
-        counters[N_ROWS] = n_rows
-        counters[N_VISITED] = n_visited
-        counters[STEPS] = steps
+        counters[N_BELIEFS], counters[N_ACTIONS] = n_beliefs, n_acts
+        counters[N_VISITED], counters[STEPS] = n_visited, steps
         return code
 
-    return with_disk_cache(forward, model.cache_key), backup
+    return with_disk_cache(forward, model.cache_key)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def backup(  # type: ignore[no-untyped-def]
     counters, visited, whole_tree, iteration, n_actions, eta, discount, leaf_prior, prior, survivors, children_only,
-    subtract_all, clip,
-    bel, act, act_cum, act_psi,
-):
-    """Back values up from the leaves to the root; returns nothing, clears the visited list.
+    subtract_all, clip, dense, row_visits, bel, act, row_start, row_size, row_room, slot_cum, slot_act, slot_id,
+):  # fmt: skip
+    """Back values up from the leaves to the root, and clear the visited list.
 
-    ``bel_share`` holds the n·V with which a node last entered its parent action's sum, so that the sum over successors is
-    kept by differences and the cost is that of the visited nodes alone.
+    The sum over an action's successors is kept by differences, so the cost is that of the visited nodes alone. Nodes with
+    at least ``row_visits`` visits get an index while there is room for one.
     """
     count = counters[N_BELIEFS] if whole_tree else counters[N_VISITED]
     log_actions = np.log(n_actions) / eta
     for place in range(count - 1, -1, -1):
         b = place if whole_tree else visited[place]
         row = bel[b].row
-        if row < 0:
+        if row == -1:
             v = bel[b].hint / bel[b].hint_n if bel[b].hint_n > 0 else 0.0
         else:
-            first = row * n_actions
-            if bel[b].opened == iteration:
+            fresh = row == -2
+            old = bel[b].v
+            untried = bel[b].hint
+            if fresh:
+                untried = prior
                 if leaf_prior:
-                    start = bel[b].hint / bel[b].hint_n if bel[b].hint_n > 0 else 0.0
-                    start -= log_actions
-                else:
-                    start = prior
-                for e in range(first, first + n_actions):
-                    act_psi[e] = start
-                old = start + log_actions
-            else:
-                old = bel[b].v
+                    untried = (bel[b].hint / bel[b].hint_n if bel[b].hint_n > 0 else 0.0) - log_actions
+                old = untried + log_actions
+                row = -3
             if children_only:
                 best = -np.inf
-                for e in range(first, first + n_actions):
-                    if act[e].n > 0 and act_psi[e] > best:
-                        best = act_psi[e]
+                e = bel[b].first
+                while e >= 0:
+                    best = max(best, untried if fresh else act[e].psi)
+                    e = act[e].next
                 total = 0.0
-                for e in range(first, first + n_actions):
-                    if act[e].n > 0:
-                        total += np.exp(eta * (act_psi[e] - best))
+                e = bel[b].first
+                while e >= 0:
+                    total += np.exp(eta * ((untried if fresh else act[e].psi) - best))
+                    e = act[e].next
                 old = best + np.log(total) / eta
             best = -np.inf
-            for e in range(first, first + n_actions):
+            n_tried = 0
+            e = bel[b].first
+            while e >= 0:
                 n = act[e].n
-                if n > 0:
-                    below = n - act[e].end if survivors else n
-                    q = act[e].reward / n
-                    if below > 0:
-                        q += discount * act[e].q_sum / below
-                    act_psi[e] += q - old
-                elif subtract_all:
-                    act_psi[e] -= old
-                if act_psi[e] > best:
-                    best = act_psi[e]
+                below = n - act[e].end if survivors else n
+                q = act[e].reward / n
+                if below > 0:
+                    q += discount * act[e].q_sum / below
+                psi = (untried if fresh else act[e].psi) + (q - old)
+                act[e].psi = psi
+                best = max(best, psi)
+                n_tried += 1
+                e = act[e].next
+            n_untried = n_actions - n_tried
+            if n_untried > 0:
+                if subtract_all:
+                    untried -= old
+                best = max(best, untried)
             floor = best - clip / eta
-            total = 0.0
+            untried = max(untried, floor)
+            weight = np.exp(eta * (untried - best)) if n_untried > 0 else 0.0
             tried = 0.0
-            for e in range(first, first + n_actions):
-                if act_psi[e] < floor:
-                    act_psi[e] = floor
-                w = np.exp(eta * (act_psi[e] - best))
-                total += w
-                if act[e].n > 0:
-                    tried += w
-                act_cum[e] = total
+            e = bel[b].first
+            while e >= 0:
+                act[e].psi = max(act[e].psi, floor)
+                p = np.exp(eta * (act[e].psi - best))
+                act[e].p = p
+                tried += p
+                e = act[e].next
+            total = tried + n_untried * weight
             v = best + np.log(tried if children_only else total) / eta
+            scale = 1.0 / total
+            e = bel[b].first
+            while e >= 0:
+                act[e].p *= scale
+                e = act[e].next
+            bel[b].untried = weight * scale
+            bel[b].hint = untried
+            if row < 0 and bel[b].n >= row_visits and counters[N_ROWS] < row_start.size:
+                room = n_actions if dense else min(n_actions, 2 * n_tried + 2)
+                if counters[N_SLOTS] + room <= slot_cum.size:
+                    row = counters[N_ROWS]
+                    counters[N_ROWS] += 1
+                    row_start[row], row_size[row], row_room[row] = counters[N_SLOTS], 0, room
+                    counters[N_SLOTS] += room
+                    if dense:
+                        for j in range(counters[N_SLOTS] - room, counters[N_SLOTS]):
+                            slot_act[j] = -1
+                        e = bel[b].first
+                        while e >= 0:
+                            slot_act[row_start[row] + act[e].id] = e
+                            e = act[e].next
+            if row >= 0:
+                if dense:
+                    total = 0.0
+                    for j in range(row * n_actions, (row + 1) * n_actions):
+                        total += act[slot_act[j]].p if slot_act[j] >= 0 else weight * scale
+                        slot_cum[j] = total
+                else:
+                    row = fill_sparse(
+                        counters, b, row, n_tried, n_actions, weight * scale,
+                        bel, act, row_start, row_size, row_room, slot_cum, slot_act, slot_id,
+                    )  # fmt: skip
+            bel[b].row = row
         bel[b].v = v
         if b > 0:
             share = bel[b].n * v
@@ -303,205 +425,65 @@ def backup(  # type: ignore[no-untyped-def]
     counters[N_VISITED] = 0
 
 
-class DenseTree:
-    """A tree in arrays, grown by doubling, and the two kernels that work on it.
+@njit(cache=True)
+def fill_sparse(  # type: ignore[no-untyped-def]
+    counters, b, row, n_tried, n_actions, untried, bel, act, row_start, row_size, row_room, slot_cum, slot_act, slot_id
+):
+    """Bring a belief's index of tried actions up to date; returns its row, or LISTED when there is no room left.
 
-    One search uses it at a time. ``begin`` empties it without giving memory back, so a robot's later decisions allocate
-    nothing.
+    A new action node stands at the head of the belief's list, so those that the index lacks come first there.
     """
-
-    storage = "dense"
-
-    def __init__(self, model: Model, compiled: CompiledModel, config: SearchConfig, eta: float) -> None:
-        self._model, self._compiled, self._config, self.eta = model, compiled, config, eta
-        self._forward, self._backup = kernels_for(compiled)
-        self._A = model.n_actions
-        self._counters = np.zeros(16, np.int64)
-        self._scratch = np.zeros((1, model.state_width), model.state_dtype)
-        self._leaf = config.initial_preference == "leaf"
-        self._prior = 0.0 if self._leaf else config.initial_constant
-        self.overflow = False
-        self._allocate(min(1 << 14, config.max_nodes), max(256, (1 << 18) // self._A))
-
-    def _allocate(self, beliefs: int, rows: int) -> None:
-        self.bel: Array = np.empty(beliefs, BELIEF)
-        self.act: Array = np.empty(rows * self._A, ACTION)
-        self._cum, self._psi = np.empty(rows * self._A), np.empty(rows * self._A)
-        self._visited = np.empty(beliefs, np.int32)
-        self._table = np.full(1 << (4 * beliefs - 1).bit_length(), -1, np.int32)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held by the arrays."""
-        return sum(a.nbytes for a in (self.bel, self.act, self._cum, self._psi, self._visited, self._table))
-
-    @property
-    def n_beliefs(self) -> int:
-        """Belief nodes in the tree."""
-        return int(self._counters[N_BELIEFS])
-
-    @property
-    def n_action_nodes(self) -> int:
-        """Action nodes that were tried at least once."""
-        return int(np.count_nonzero(self.act["n"][: int(self._counters[N_ROWS]) * self._A]))
-
-    @property
-    def steps(self) -> int:
-        """Simulated model steps since ``begin``."""
-        return int(self._counters[STEPS])
-
-    def begin(self, particles: Array, cumulative: Array | None, seed: int) -> None:
-        """Empty the tree and set the root belief: particles [N, width], cumulative weights [N] or None (equal)."""
-        self._particles = np.ascontiguousarray(particles, self._model.state_dtype)
-        self._weighted = cumulative is not None
-        self._cumulative = np.ones(1) if cumulative is None else np.ascontiguousarray(cumulative, np.float64)
-        self._seed = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
-        self._counters[:] = 0
-        self._counters[N_BELIEFS] = 1
-        self._set_mask(min(1 << 12, self._table.size))
-        self.overflow = False
-        self.bel[0] = (-1, 0, -1, 0.0, 0.0, 0.0, 0, -1, -1, -1, 0, 0)
-        if self._leaf:
-            # The root is never arrived at, so its leaf estimate comes from its particles.
-            hints = self._model.value_hint(self._particles[:256], np.zeros(len(self._particles[:256]), np.int64))
-            self.bel["hint"][0], self.bel["hint_n"][0] = float(np.sum(hints)), len(hints)
-
-    def _set_mask(self, size: int) -> None:
-        self._counters[HASH_MASK] = size - 1
-        rehash(self._table, size - 1, self.n_beliefs, self.bel)
-
-    def iterate(self, iteration: int, n_episodes: int, first_episode: int, depth: int) -> int:
-        """Run one iteration: n_episodes of the given length, then the backup. Returns the episodes that were run.
-
-        Raises:
-            ModelError: a reward that is not finite, or an observation out of range.
-        """
-        c, m, counters = self._config, self._compiled, self._counters
-        counters[EPISODE] = 0
-        n_observations = -1 if self._model.n_observations is None else self._model.n_observations
-        while True:
-            code = self._forward(
-                counters, self._scratch, self._particles, self._cumulative, self._weighted, n_episodes, first_episode,
-                depth, self._A, n_observations, self._seed, iteration, self._leaf, c.root_mixing, m.ints, m.floats,
-                self._table, self._visited, self.bel, self.act, self._cum,
-            )  # fmt: skip
-            if code == CODE_FULL and self._grow(depth):
-                continue
-            break
-        if code == CODE_FULL:
-            self.overflow = True
-        elif code == CODE_REWARD:
-            raise ModelError(
-                f"expected finite rewards, got one that is not after action {int(counters[BAD_ACTION])}; check the model's step"
-            )
-        elif code == CODE_OBSERVATION:
-            raise ModelError(
-                f"expected observations in 0 … {n_observations - 1}, got {int(counters[BAD_OBSERVATION])} after action "
-                f"{int(counters[BAD_ACTION])}; set n_observations = None when any number may come"
-            )
-        self._backup(
-            counters, self._visited, c.backup == "tree", iteration, self._A, self.eta, self._model.discount,
-            self._leaf, self._prior, c.denominator == "survivors", c.log_sum == "children", c.subtract == "all", c.clip,
-            self.bel, self.act, self._cum, self._psi,
-        )  # fmt: skip
-        return int(counters[EPISODE])
-
-    def _grow(self, depth: int) -> bool:
-        """Make room for at least one more episode; False when the limit of the settings is reached."""
-        used, rows = self.n_beliefs, int(self._counters[N_ROWS])
-        room, row_room = self.bel.size, self.act.size // self._A
-        if used + depth + 1 > room:
-            if room >= self._config.max_nodes:
-                return False
-            room = max(min(2 * room, self._config.max_nodes), used + depth + 1)
-            self.bel = longer(self.bel, room)
-            self._visited = longer(self._visited, room)
-        if rows + depth > row_room:
-            row_room = max(2 * row_room, rows + depth)
-            if row_room * self._A >= 2**31:
-                return False
-            self.act, self._cum, self._psi = (longer(x, row_room * self._A) for x in (self.act, self._cum, self._psi))
-        if 2 * (used + depth + 1) > int(self._counters[HASH_MASK]):
-            size = int(self._counters[HASH_MASK]) + 1
-            while 2 * (used + depth + 1) > size - 1:
-                size *= 2
-            if size > self._table.size:
-                self._table = longer(self._table, size)
-            self._set_mask(size)
-        return True
-
-    def root(self) -> tuple[Array, Array, Array, float]:
-        """Return the root's preferences [A], visits [A], mean values [A] (NaN where untried), and value."""
-        if self.bel["row"][0] < 0:
-            return np.zeros(self._A), np.zeros(self._A, np.int64), np.full(self._A, np.nan), float(self.bel["v"][0])
-        at = slice(int(self.bel["row"][0]) * self._A, (int(self.bel["row"][0]) + 1) * self._A)
-        n = self.act["n"][at].astype(np.int64)
-        below = n - self.act["end"][at] if self._config.denominator == "survivors" else n
-        with np.errstate(invalid="ignore", divide="ignore"):
-            q = self.act["reward"][at] / n + self._model.discount * np.where(
-                below > 0, self.act["q_sum"][at] / np.maximum(below, 1), 0.0
-            )
-        return self._psi[at].copy(), n, q, float(self.bel["v"][0])
-
-    def depth_histogram(self) -> Array:
-        """Return the number of belief nodes at each depth, the root first."""
-        return np.bincount(self.bel["depth"][: self.n_beliefs])
+    first, size = row_start[row], row_size[row]
+    if n_tried > row_room[row]:
+        room = min(n_actions, 2 * n_tried)
+        if counters[N_SLOTS] + room > slot_cum.size:
+            # Without an index the list has to be in the order of ids again.
+            e = bel[b].first
+            head = -1
+            while e >= 0:
+                following = act[e].next
+                if head < 0 or act[e].id < act[head].id:
+                    act[e].next = head
+                    head = e
+                else:
+                    f = head
+                    while act[f].next >= 0 and act[act[f].next].id < act[e].id:
+                        f = act[f].next
+                    act[e].next = act[f].next
+                    act[f].next = e
+                e = following
+            bel[b].first = head
+            return -3
+        for j in range(size):
+            slot_act[counters[N_SLOTS] + j] = slot_act[first + j]
+            slot_id[counters[N_SLOTS] + j] = slot_id[first + j]
+        first = counters[N_SLOTS]
+        row_start[row], row_room[row] = first, room
+        counters[N_SLOTS] += room
+    e = bel[b].first
+    fresh = n_tried - size
+    for _ in range(fresh):
+        j = first + size
+        while j > first and slot_id[j - 1] > act[e].id:
+            slot_id[j], slot_act[j] = slot_id[j - 1], slot_act[j - 1]
+            j -= 1
+        slot_id[j], slot_act[j] = act[e].id, e
+        size += 1
+        e = act[e].next
+    row_size[row] = size
+    total = 0.0
+    last = -1
+    for j in range(first, first + size):
+        total += (slot_id[j] - last - 1) * untried + act[slot_act[j]].p
+        slot_cum[j] = total
+        last = slot_id[j]
+    return row
 
 
-def longer(array: Array, size: int) -> Array:
-    """Return an array of the given size that begins with the old content."""
-    out = np.empty(size, array.dtype)
-    out[: array.size] = array
+@njit(cache=True)
+def depths(n_beliefs, bel, act):  # type: ignore[no-untyped-def]
+    """Return the depth of each belief node; a parent's id is smaller than its child's."""
+    out = np.zeros(n_beliefs, np.int64)
+    for b in range(1, n_beliefs):
+        out[b] = out[act[bel[b].parent].bel] + 1
     return out
-
-
-_KERNELS: dict[tuple[int, int], tuple[Any, Any]] = {}
-
-
-def kernels_for(model: CompiledModel) -> tuple[Any, Any]:
-    """Return the kernels of a model, built once in a process for each pair of functions."""
-    key = (id(model.step), id(model.hint))
-    if key not in _KERNELS:
-        _KERNELS[key] = dense_kernels(model)
-    return _KERNELS[key]
-
-
-def with_disk_cache(function: Any, cache_key: str | None) -> Any:
-    """Compile a closure lazily, with a cache on disk that is keyed by the model as well as by the source.
-
-    Numba's own cache cannot tell two closures over different compiled functions apart, so the model's key, and the code
-    of this package for the models that come with it, become part of the index. Where numba's internals differ from what
-    this expects, nothing is cached and the kernel is compiled in each process.
-    """
-    compiled: Any = njit(nogil=True)(function)
-    if cache_key is None:
-        return compiled
-    key = f"{cache_key}:{_package_digest()}"
-    try:
-        from numba.core.caching import FunctionCache
-    except ImportError:
-        return compiled
-
-    class ModelCache(FunctionCache):
-        def _index_key(self, sig: Any, codegen: Any) -> Any:
-            return (sig, codegen.magic_tuple(), key)
-
-    try:
-        compiled._cache = ModelCache(function)
-        compiled._can_compile = True
-    except (RuntimeError, AttributeError):
-        return njit(nogil=True)(function)
-    return compiled
-
-
-_DIGEST: list[str] = []
-
-
-def _package_digest() -> str:
-    if not _DIGEST:
-        digest = hashlib.sha256(numba.__version__.encode())
-        here = Path(counter_numba.__file__).parent
-        for file in sorted(here.rglob("*numba*.py")):
-            digest.update(file.read_bytes())
-        _DIGEST.append(digest.hexdigest()[:16])
-    return _DIGEST[0]
