@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -45,10 +47,14 @@ def test_the_local_search_keeps_its_books():
     metric = Metric("euclid", np.random.default_rng(3).random((200, 2)))
     heard = []
     tour = tsp_local.iterated_local_search(
-        metric, np.arange(200), np.random.default_rng(1), n_kicks=2000, on_incumbent=lambda v, t: heard.append(v)
+        metric,
+        np.arange(200),
+        np.random.default_rng(1),
+        n_kicks=2000,
+        on_incumbent=lambda v, t: heard.append(v),
     )
     assert sorted(tour.tolist()) == list(range(200))
-    assert all(b < a for a, b in zip(heard, heard[1:], strict=False))
+    assert all(b < a for a, b in itertools.pairwise(heard))
     assert tsp_local.tour_length(metric.kernel(), tour) == pytest.approx(heard[-1])
 
 
@@ -56,7 +62,9 @@ def test_a_seed_gives_one_result():
     """The same generator, the same bits."""
     item = instance("cvrp", 40)
     runs = [
-        cvrp_local.string_removals(item.metric(), item.demand, item.limit, np.random.default_rng(7), n_iterations=2000)
+        cvrp_local.string_removals(
+            item.metric(), item.demand, item.limit, np.random.default_rng(7), n_iterations=2000
+        )
         for _ in range(2)
     ]
     assert runs[0] == runs[1]
@@ -73,7 +81,9 @@ def test_string_removals_stay_feasible_and_reach_tiny_optima():
     assert last < first
     # Capacity 1e9: one vehicle may take all, so the answer is a tour, and no route is ever worth splitting.
     free = instance("cvrp", 8, seed=1, capacity=10**6)
-    routes = cvrp_local.string_removals(free.metric(), free.demand, free.limit, np.random.default_rng(0), n_iterations=3000)
+    routes = cvrp_local.string_removals(
+        free.metric(), free.demand, free.limit, np.random.default_rng(0), n_iterations=3000
+    )
     assert len(routes) == 1
     assert objective(free, routes) == pytest.approx(exact.held_karp(free.metric().full())[0])
 

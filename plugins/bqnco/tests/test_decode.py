@@ -66,7 +66,9 @@ def test_merging_keeps_the_cheapest_past_at_the_best_rank():
 def test_equal_copies_leave_exactly_one():
     """Three copies of one state with equal cost: the first stays."""
     same = torch.zeros((1, 3), dtype=torch.float64)
-    rank, beaten = _survivors(torch.ones((1, 3), dtype=torch.int64), same, same, torch.tensor([[-1.0, -2.0, -3.0]]))
+    rank, beaten = _survivors(
+        torch.ones((1, 3), dtype=torch.int64), same, same, torch.tensor([[-1.0, -2.0, -3.0]])
+    )
     assert beaten.tolist() == [[False, True, True]] and rank[0, 0] == -1.0
 
 
@@ -114,5 +116,8 @@ def test_sampling_is_repeatable(small_networks):
     """The same generator gives the same sample."""
     env = environment("cvrp", generate.cvrp(np.random.default_rng(0), 2, 10, capacity=15))
     scorer = Scorer(small_networks["cvrp"])
-    runs = [greedy(scorer, env, temperature=1.0, generator=torch.Generator().manual_seed(4)).cost for _ in range(2)]
+    runs = [
+        greedy(scorer, env, temperature=1.0, generator=torch.Generator().manual_seed(4)).cost
+        for _ in range(2)
+    ]
     torch.testing.assert_close(runs[0], runs[1], atol=0, rtol=0)

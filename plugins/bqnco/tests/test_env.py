@@ -15,6 +15,7 @@ from sfumato_bqnco.instances import from_arrays
 from sfumato_bqnco.reconstruct import split_routes
 from sfumato_bqnco.validate import feasible, objective
 
+
 def options_of(env, state):
     """All feasible (slot, flag) of the one row."""
     return [tuple(x) for x in torch.nonzero(env.feasible(state)[0]).tolist()]
@@ -40,7 +41,9 @@ def brute_force(item) -> float:
     low = 1 if item.problem == "op" else 0
     chosen = [s for k in range(n - low + 1) for s in itertools.combinations(range(low, n), k)]
     orders = (
-        (list(p) for s in chosen for p in itertools.permutations(s)) if item.problem == "op" else map(list, chosen)
+        (list(p) for s in chosen for p in itertools.permutations(s))
+        if item.problem == "op"
+        else map(list, chosen)
     )
     return -max(objective(item, o) for o in orders if feasible(item, o))
 
@@ -53,7 +56,9 @@ def test_exhaustive_search_of_the_mdp_finds_the_optimum(problem, arrays_of, best
     for b in range(3):
         one = {k: a[b : b + 1] for k, a in arrays.items()}
         env = environment(problem, one)
-        assert best_value(env, env.initial()) == pytest.approx(brute_force(from_arrays(problem, arrays, b)), rel=1e-9)
+        assert best_value(env, env.initial()) == pytest.approx(
+            brute_force(from_arrays(problem, arrays, b)), rel=1e-9
+        )
 
 
 def random_rollout(env, rng):
@@ -164,7 +169,9 @@ def test_logits_follow_a_permutation_of_the_tokens(problem, small_networks, arra
     for r in range(2):
         left = x[r, state.rem[r, sx[r]].argsort(stable=True)]
         right = y[r, shuffled.rem[r, sy[r]].argsort(stable=True)]
-        torch.testing.assert_close(left[torch.isfinite(left)], right[torch.isfinite(right)], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            left[torch.isfinite(left)], right[torch.isfinite(right)], atol=1e-5, rtol=1e-4
+        )
 
 
 def test_at_the_depot_there_is_one_way_to_each_customer(arrays_of):

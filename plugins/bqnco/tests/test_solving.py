@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -51,7 +52,13 @@ def test_duplicate_nodes_and_unreachable_prizes_are_no_trouble():
     xy = np.zeros((12, 2))
     xy[6:] = 1.0
     assert solve(Instance("tsp", "two places", xy=xy), 0.1).objective == pytest.approx(2 * np.sqrt(2))
-    far = Instance("op", "far", xy=np.array([[0.0, 0.0], [9.0, 0.0], [0.1, 0.0]]), prize=np.array([0.0, 5.0, 1.0]), limit=1.0)
+    far = Instance(
+        "op",
+        "far",
+        xy=np.array([[0.0, 0.0], [9.0, 0.0], [0.1, 0.0]]),
+        prize=np.array([0.0, 5.0, 1.0]),
+        limit=1.0,
+    )
     assert solve(far, 0.05).solution == [2]
 
 
@@ -59,7 +66,9 @@ def test_ten_thousand_nodes_give_a_solution():
     """TSP and CVRP with 10,000 nodes at a time limit of one second: valid, whatever the machine."""
     rng = np.random.default_rng(0)
     xy = rng.random((10_000, 2))
-    assert solve(Instance("tsp", "big", xy=xy), 0.5, method="iterated-2-opt").objective < 0.95 * np.sqrt(10_000)
+    assert solve(Instance("tsp", "big", xy=xy), 0.5, method="iterated-2-opt").objective < 0.95 * np.sqrt(
+        10_000
+    )
     demand = np.r_[0, rng.integers(1, 10, 9_999)]
     answer = solve(Instance("cvrp", "big", xy=xy, demand=demand, limit=500), 0.0)
     assert answer.found_by == "savings"
@@ -129,9 +138,14 @@ def test_reconstruction_never_harms_and_keeps_its_books(problem, small_networks)
     found = greedy(scorer, env)
     heard = [found.cost.numpy()]
     made, cost = reconstruct(
-        scorer, env, plans(problem, found), np.random.default_rng(0), n_rounds=12, on_round=lambda c: heard.append(c)
+        scorer,
+        env,
+        plans(problem, found),
+        np.random.default_rng(0),
+        n_rounds=12,
+        on_round=lambda c: heard.append(c),
     )
-    assert all((b <= a + 1e-9).all() for a, b in zip(heard, heard[1:], strict=False))
+    assert all((b <= a + 1e-9).all() for a, b in itertools.pairwise(heard))
     assert problem in ("op", "kp") or (cost < heard[0]).any()
     for b, plan in enumerate(made):
         item = from_arrays(problem, arrays, b)
@@ -149,10 +163,15 @@ def test_the_command_line_writes_solution_and_json(tmp_path):
     content = {"problem": "cvrp", "xy": [[0, 0], [3, 4], [6, 8], [0, 5]], "demand": [0, 4, 5, 6], "limit": 10}
     path = tmp_path / "c.json"
     path.write_text(json.dumps(content))
-    result = CliRunner().invoke(command, [str(path), "--time-limit", "0.1", "-o", str(tmp_path / "c.sol"), "--json"])
+    result = CliRunner().invoke(
+        command, [str(path), "--time-limit", "0.1", "-o", str(tmp_path / "c.sol"), "--json"]
+    )
     assert result.exit_code == 0, result.output
     said = json.loads(result.output.splitlines()[-1])
-    assert said["objective"] == 30.0 and sorted(map(sorted, read_solution(tmp_path / "c.sol")[0])) == [[1, 2], [3]]
+    assert said["objective"] == 30.0 and sorted(map(sorted, read_solution(tmp_path / "c.sol")[0])) == [
+        [1, 2],
+        [3],
+    ]
     path.write_text("{")
     result = CliRunner().invoke(command, [str(path)])
     assert result.exit_code == 2 and "c.json:1" in result.output

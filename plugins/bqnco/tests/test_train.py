@@ -41,7 +41,11 @@ def test_training_tokens_are_the_environments_tokens(problem):
     data = labelled(problem, count=1)
     config = tiny(problem)
     made = sampler(config, data)
-    arrays = {k: a.astype(np.float64) for k, a in data.items() if k not in ("tour", "seq", "starts", "path", "chosen")}
+    arrays = {
+        k: a.astype(np.float64)
+        for k, a in data.items()
+        if k not in ("tour", "seq", "starts", "path", "chosen")
+    }
     env = environment(problem, arrays)
     state = env.initial()
     slots, valid = env.choose(state, 0)

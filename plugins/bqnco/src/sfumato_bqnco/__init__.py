@@ -59,7 +59,9 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(f".{_HOME[name]}", __name__), name)
     except ModuleNotFoundError as error:
         if error.name == "torch":
-            raise ImportError(f"{name} needs torch, which is not installed; pip install 'sfumato-bqnco[torch]'") from error
+            raise ImportError(
+                f"{name} needs torch, which is not installed; pip install 'sfumato-bqnco[torch]'"
+            ) from error
         raise
     globals()[name] = value
     return value

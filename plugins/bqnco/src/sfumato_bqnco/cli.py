@@ -14,13 +14,25 @@ from .errors import BqncoError
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--time-limit", type=click.FloatRange(min=0), default=10.0, show_default=True, help="Wall seconds.")
-@click.option("--method", default="auto", show_default=True, help="auto, policy, or the name of a classical method.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the solution (.tour, .sol) here.")
+@click.option(
+    "--time-limit", type=click.FloatRange(min=0), default=10.0, show_default=True, help="Wall seconds."
+)
+@click.option(
+    "--method", default="auto", show_default=True, help="auto, policy, or the name of a classical method."
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Write the solution (.tour, .sol) here."
+)
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the solution as SVG (or PNG) here.")
-@click.option("--weights", type=click.Path(path_type=Path), help="A safetensors file instead of the shipped weights.")
-@click.option("--width", type=click.IntRange(min=1), default=1, show_default=True, help="Beam width of the policy.")
-@click.option("--warm-start", type=click.Choice(["pyvrp"]), help="Improve the best construction by this solver.")
+@click.option(
+    "--weights", type=click.Path(path_type=Path), help="A safetensors file instead of the shipped weights."
+)
+@click.option(
+    "--width", type=click.IntRange(min=1), default=1, show_default=True, help="Beam width of the policy."
+)
+@click.option(
+    "--warm-start", type=click.Choice(["pyvrp"]), help="Improve the best construction by this solver."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def solve(
@@ -46,7 +58,9 @@ def solve(
     if plot:
         from .plots import draw_solution
 
-        draw_solution(answer.instance, answer.solution, plot, title=f"{answer.instance.name}: {answer.objective:.10g}")
+        draw_solution(
+            answer.instance, answer.solution, plot, title=f"{answer.instance.name}: {answer.objective:.10g}"
+        )
     if as_json:
         log = [[round(e.seconds, 3), e.part, e.objective, e.remark] for e in answer.log]
         click.echo(json.dumps({
@@ -58,7 +72,9 @@ def solve(
         value = "" if entry.objective is None else f"{entry.objective:.10g}"
         click.echo(f"{entry.seconds:8.2f} s  {entry.part:<34} {value:>12}  {entry.remark}")
     word = {"op": "prize", "kp": "value"}.get(answer.instance.problem, "length")
-    click.echo(f"{answer.instance.name}: {word} {answer.objective:.10g}, feasible, found by {answer.found_by}")
+    click.echo(
+        f"{answer.instance.name}: {word} {answer.objective:.10g}, feasible, found by {answer.found_by}"
+    )
     if output:
         click.echo(f"solution: {output}")
     if plot:
@@ -67,7 +83,9 @@ def solve(
 
 @click.command()
 @click.argument("problem", type=click.Choice(PROBLEMS))
-@click.option("--n", type=click.IntRange(min=5), default=100, show_default=True, help="Nodes, customers or items.")
+@click.option(
+    "--n", type=click.IntRange(min=5), default=100, show_default=True, help="Nodes, customers or items."
+)
 @click.option("--count", type=click.IntRange(min=1), default=1000, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--effort", type=click.IntRange(min=1), help="Search steps for each label.")
@@ -87,7 +105,9 @@ def labels(problem: str, n: int, count: int, seed: int, effort: int | None, jobs
 @click.command()
 @click.argument("problem", type=click.Choice(PROBLEMS))
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Safetensors file to write.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Safetensors file to write."
+)
 @click.option("--steps", type=click.IntRange(min=1), default=5000, show_default=True)
 @click.option("--network", type=click.Choice(["cpu", "paper", "perceiver"]), default="cpu", show_default=True)
 @click.option("--device", default="cpu", show_default=True)
@@ -101,7 +121,9 @@ def train(problem: str, folder: Path, output: Path, steps: int, network: str, de
 
     paths = sorted(folder.glob(f"{problem}*.npz"))
     if not paths:
-        raise click.UsageError(f"{folder}: expected shards {problem}*.npz, found none; run 'sfumato bqnco labels' first")
+        raise click.UsageError(
+            f"{folder}: expected shards {problem}*.npz, found none; run 'sfumato bqnco labels' first"
+        )
     data = load_labels(paths)
     kinds: dict[str, Any] = {
         "cpu": lambda: cpu_network(problem),

@@ -54,7 +54,9 @@ class NetworkConfig:
                 f"network: distance_bias needs coordinates, and {self.problem} has none; set distance_bias = false"
             )
         if self.distance_bias and self.width // self.n_heads < 8:
-            raise ValueError("network: distance_bias takes three dimensions of each head; use heads of size 8 or more")
+            raise ValueError(
+                "network: distance_bias takes three dimensions of each head; use heads of size 8 or more"
+            )
 
 
 def cpu_network(problem: str) -> NetworkConfig:

@@ -68,7 +68,9 @@ class Scorer:
     def __call__(self, env: Environment, state: State) -> tuple[Tensor, Tensor]:
         """Log-probabilities [R, K, A] over the chosen slots, and the slots [R, K]; every row must be live."""
         slots, valid = env.choose(state, self.limits.neighbours)
-        allowed = env.feasible(state).gather(1, slots[..., None].expand(-1, -1, env.n_options)) & valid[..., None]
+        allowed = (
+            env.feasible(state).gather(1, slots[..., None].expand(-1, -1, env.n_options)) & valid[..., None]
+        )
         width = slots.shape[1] + 2 * env.has_ends
         chunk = max(1, self.limits.tokens // width)
         device = next(self.network.parameters()).device
@@ -79,9 +81,7 @@ class Scorer:
             tokens = env.tokens(self.network.config, part, slots[rows], valid[rows])
             identifiers = env.identifiers(part, slots[rows])
             if device.type != "cpu":
-                tokens = type(tokens)(
-                    *(None if t is None else t.to(device) for t in (tokens.x, tokens.valid, tokens.xy, tokens.matrix))
-                )
+                tokens = tokens.to(device)
                 identifiers = None if identifiers is None else identifiers.to(device)
             parts.append(self._run(tokens, identifiers, device.type))
             self.n_calls += 1
@@ -218,7 +218,9 @@ def beam(
         all_slots = torch.zeros((n_rows * width, k), dtype=torch.int64)
         all_slots[live] = slots
         columns = k * a + 1
-        best, index = scores.view(n_rows, -1).topk(min((surplus if merge else 1) * width, width * columns), dim=1)
+        best, index = scores.view(n_rows, -1).topk(
+            min((surplus if merge else 1) * width, width * columns), dim=1
+        )
         parent = base + index // columns
         option = index % columns
         finished = option == k * a
@@ -256,12 +258,16 @@ def beam(
                 torch.cat((x, torch.zeros((n_rows, pad), dtype=x.dtype)), 1) for x in (slot, flag, finished)
             )
         logp = best
-        node = state.rem[parent.flatten(), slot.flatten().clamp_max(max(state.rem.shape[1] - 1, 0))].view(parent.shape)
+        node = state.rem[parent.flatten(), slot.flatten().clamp_max(max(state.rem.shape[1] - 1, 0))].view(
+            parent.shape
+        )
         parents.append(parent - base)
         chosen.append(torch.where(finished | (logp == -torch.inf), -1, node))
         flags.append(flag)
         state = env.step(state.take(parent.flatten()), slot.flatten(), flag.flatten())
-    cost = state.cost.view(n_rows, width).masked_fill((logp == -torch.inf) | ~state.done.view(n_rows, width), torch.inf)
+    cost = state.cost.view(n_rows, width).masked_fill(
+        (logp == -torch.inf) | ~state.done.view(n_rows, width), torch.inf
+    )
     winner = cost.argmin(1)
     path = torch.full((n_rows, len(parents)), -1, dtype=torch.int64)
     path_flags = torch.zeros((n_rows, len(parents)), dtype=torch.int64)

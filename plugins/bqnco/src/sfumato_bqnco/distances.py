@@ -121,4 +121,4 @@ def _geo(xy: Floats) -> Floats:
 
 def nint(x: float) -> int:
     """Nearest integer, halves up, as TSPLIB's programs compute it."""
-    return int(math.floor(x + 0.5))
+    return math.floor(x + 0.5)

@@ -78,7 +78,9 @@ class Environment:
         """True cost of i -> j (float64), broadcasting."""
         raise NotImplementedError
 
-    def _state(self, inst: Tensor, origin: Tensor, dest: Tensor, rem: Tensor, count: Tensor, left: Tensor) -> State:
+    def _state(
+        self, inst: Tensor, origin: Tensor, dest: Tensor, rem: Tensor, count: Tensor, left: Tensor
+    ) -> State:
         inside = torch.arange(rem.shape[1])[None] < count[:, None]
         key = torch.zeros(len(inst), dtype=torch.int64)
         for w in range(rem.shape[1]):
@@ -102,7 +104,9 @@ class Environment:
         """Rows of path instances: any piece of a solution is one. `count` [R]: how many of `rem` count (all)."""
         if count is None:
             count = torch.full((len(inst),), rem.shape[1], dtype=torch.int64)
-        return self._state(inst, origin, dest, rem.clone(), count, torch.zeros(len(inst)) if left is None else left)
+        return self._state(
+            inst, origin, dest, rem.clone(), count, torch.zeros(len(inst)) if left is None else left
+        )
 
     def initial(self) -> State:
         """One row an instance: nothing chosen yet."""
@@ -323,7 +327,9 @@ class CvrpEnv(_Planar):
         # The origin is served already: its demand is no part of the tail instance.
         demand = torch.where(valid, self.demand[state.inst[:, None], nodes], 0.0) / capacity[:, None]
         demand[:, :2] = 0.0
-        return cvrp_tokens(config, self._seen(state, nodes), valid, demand.float(), (state.left / capacity).float())
+        return cvrp_tokens(
+            config, self._seen(state, nodes), valid, demand.float(), (state.left / capacity).float()
+        )
 
 
 class OpEnv(_Planar):
@@ -412,7 +418,9 @@ class KpEnv(Environment):
     def feasible(self, state: State) -> Tensor:
         """Items that fit (1e-9 of tolerance: weights are often decimal fractions)."""
         inside = torch.arange(state.rem.shape[1])[None] < state.count[:, None]
-        return (inside & (self.weight[state.inst[:, None], state.rem] <= state.left[:, None] + 1e-9))[..., None]
+        return (inside & (self.weight[state.inst[:, None], state.rem] <= state.left[:, None] + 1e-9))[
+            ..., None
+        ]
 
     def _over(self, state: State) -> Tensor:
         return ~self.feasible(state).any(-1).any(-1) if state.rem.shape[1] else state.count == 0
@@ -441,7 +449,11 @@ class KpEnv(Environment):
         items = state.rem.gather(1, slots)
         inst = state.inst[:, None]
         return kp_tokens(
-            config, self.value[inst, items].float(), self.weight[inst, items].float(), state.left.float(), valid
+            config,
+            self.value[inst, items].float(),
+            self.weight[inst, items].float(),
+            state.left.float(),
+            valid,
         )
 
 
@@ -451,7 +463,11 @@ def environment(problem: str, arrays: Mapping[str, Any], *, seed: int = 0) -> En
     Optional entries: `rounding` (`euclid`, `nint`, `ceil`) and, beside coordinates, `matrix` for the true costs.
     """
     a = arrays
-    extra = {"rounding": str(a.get("rounding", "euclid")), "matrix": a.get("matrix"), "seed": seed}
+    extra: dict[str, Any] = {
+        "rounding": str(a.get("rounding", "euclid")),
+        "matrix": a.get("matrix"),
+        "seed": seed,
+    }
     if problem == "tsp":
         return TspEnv(a["xy"], **extra)
     if problem == "atsp":

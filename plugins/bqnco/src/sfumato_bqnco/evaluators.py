@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
 from sfumato.protocols import Evaluator
 from sfumato.records import Metric, Trace
 

@@ -29,6 +29,15 @@ class Tokens:
     xy: Tensor | None = None
     matrix: Tensor | None = None
 
+    def to(self, device: torch.device) -> Tokens:
+        """The same tokens on another device."""
+        return Tokens(
+            self.x.to(device),
+            self.valid.to(device),
+            None if self.xy is None else self.xy.to(device),
+            None if self.matrix is None else self.matrix.to(device),
+        )
+
 
 def n_features(config: NetworkConfig) -> int:
     """Number of input features per token under this configuration."""
@@ -63,7 +72,15 @@ def _geometry(xy: Tensor, valid: Tensor, relative: bool) -> tuple[Tensor, Tensor
     to_end = box - box[:, 1:2]
     log_n = (n.to(box.dtype).log() / 5.0)[:, None, None].expand(-1, box.shape[1], 1)
     x = torch.cat(
-        (box, to_origin, to_origin.norm(dim=-1, keepdim=True), to_end, to_end.norm(dim=-1, keepdim=True), log_n), -1
+        (
+            box,
+            to_origin,
+            to_origin.norm(dim=-1, keepdim=True),
+            to_end,
+            to_end.norm(dim=-1, keepdim=True),
+            log_n,
+        ),
+        -1,
     )
     return x, spaced, box, scale
 
@@ -74,7 +91,9 @@ def tsp_tokens(config: NetworkConfig, xy: Tensor, valid: Tensor) -> Tokens:
     return Tokens(x, valid, spaced)
 
 
-def cvrp_tokens(config: NetworkConfig, xy: Tensor, valid: Tensor, demand: Tensor, remaining: Tensor) -> Tokens:
+def cvrp_tokens(
+    config: NetworkConfig, xy: Tensor, valid: Tensor, demand: Tensor, remaining: Tensor
+) -> Tokens:
     """Tokens of path-CVRP states; `demand`: [B, N] and `remaining`: [B], both divided by the capacity."""
     relative = config.features == "relative"
     x, spaced, _, _ = _geometry(xy, valid, relative)
@@ -95,10 +114,14 @@ def op_tokens(config: NetworkConfig, xy: Tensor, valid: Tensor, prize: Tensor, b
     top = torch.where(valid, prize, torch.zeros_like(prize)).amax(1).clamp_min(1e-9)
     left = (budget / scale)[:, None].expand_as(prize)
     detour = (box - box[:, :1]).norm(dim=-1) + (box - box[:, 1:2]).norm(dim=-1)
-    return Tokens(torch.cat((x, torch.stack((prize / top[:, None], left, left - detour), -1)), -1), valid, spaced)
+    return Tokens(
+        torch.cat((x, torch.stack((prize / top[:, None], left, left - detour), -1)), -1), valid, spaced
+    )
 
 
-def kp_tokens(config: NetworkConfig, value: Tensor, weight: Tensor, capacity: Tensor, valid: Tensor) -> Tokens:
+def kp_tokens(
+    config: NetworkConfig, value: Tensor, weight: Tensor, capacity: Tensor, valid: Tensor
+) -> Tokens:
     """Tokens of knapsack states; `value`, `weight`: [B, N], `capacity`: [B], any one unit."""
     value, weight = torch.where(valid, value, 0.0), torch.where(valid, weight, 0.0)
     top = value.amax(1, keepdim=True).clamp_min(1e-12)
@@ -110,7 +133,9 @@ def kp_tokens(config: NetworkConfig, value: Tensor, weight: Tensor, capacity: Te
     best = density.amax(1, keepdim=True).clamp_min(1e-12)
     left = capacity[:, None].clamp_min(1e-12)
     tightness = (left / weight.sum(1, keepdim=True).clamp_min(1e-9)).clamp_max(4.0).expand_as(value)
-    x = torch.stack((value / top, (weight / left).clamp_max(4.0), density / best, (density / best).sqrt(), tightness), -1)
+    x = torch.stack(
+        (value / top, (weight / left).clamp_max(4.0), density / best, (density / best).sqrt(), tightness), -1
+    )
     return Tokens(x, valid)
 
 

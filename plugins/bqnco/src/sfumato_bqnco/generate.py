@@ -47,7 +47,9 @@ def tsp(rng: np.random.Generator, count: int, n: int, *, clustered: bool = False
     return {"xy": _points(rng, count, n, clustered)}
 
 
-def cvrp(rng: np.random.Generator, count: int, n: int, *, capacity: int = 0, clustered: bool = False) -> Arrays:
+def cvrp(
+    rng: np.random.Generator, count: int, n: int, *, capacity: int = 0, clustered: bool = False
+) -> Arrays:
     """`xy` [count, n + 1, 2] (depot first), `demand` int [count, n + 1] in 1..9, `capacity` int [count]."""
     capacity = capacity or CVRP_CAPACITY.get(n, 30 + n // 5)
     xy = _points(rng, count, n + 1, clustered)
@@ -90,7 +92,9 @@ def published(problem: str, n: int) -> Arrays:
     """
     if (problem, n) not in PUBLISHED:
         known = ", ".join(f"{p}{k}" for p, k in PUBLISHED)
-        raise ValueError(f"expected one of the published sets {known}, got {problem}{n}; use source = 'random'")
+        raise ValueError(
+            f"expected one of the published sets {known}, got {problem}{n}; use source = 'random'"
+        )
     seed, capacity = PUBLISHED[problem, n]
     legacy = np.random.RandomState(seed)
     if problem == "tsp":

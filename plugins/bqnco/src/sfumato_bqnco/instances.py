@@ -79,7 +79,11 @@ class Instance:
         """
         if self.problem == "kp":
             assert self.value is not None and self.weight is not None
-            return {"value": self.value[None], "weight": self.weight[None], "capacity": np.array([self.limit])}
+            return {
+                "value": self.value[None],
+                "weight": self.weight[None],
+                "capacity": np.array([self.limit]),
+            }
         if self.problem == "atsp":
             return {"matrix": self.metric().full()[None]}
         if self.xy is None:
@@ -110,12 +114,18 @@ def from_arrays(problem: str, arrays: dict[str, Any], index: int, name: str = ""
         return np.asarray(arrays[key][index])
 
     if problem == "kp":
-        return Instance(problem, name, value=item("value"), weight=item("weight"), limit=float(item("capacity")))
+        return Instance(
+            problem, name, value=item("value"), weight=item("weight"), limit=float(item("capacity"))
+        )
     if problem == "atsp":
         return Instance(problem, name, "EXPLICIT", matrix=item("matrix"))
     if problem == "cvrp":
         return Instance(
-            problem, name, xy=item("xy"), demand=item("demand").astype(np.int64), limit=float(item("capacity"))
+            problem,
+            name,
+            xy=item("xy"),
+            demand=item("demand").astype(np.int64),
+            limit=float(item("capacity")),
         )
     if problem == "op":
         return Instance(problem, name, xy=item("xy"), prize=item("prize"), limit=float(item("budget")))

@@ -31,11 +31,15 @@ def label(problem: str, n: int, seed: int, index: int, effort: int) -> dict[str,
     arrays = {k: np.asarray(a[0]) for k, a in generate.random_set(problem, rng, 1, n).items()}
     if problem == "tsp":
         metric = Metric("euclid", arrays["xy"])
-        tour = tsp_local.iterated_local_search(metric, construct.farthest_insertion(metric), rng, n_kicks=effort)
+        tour = tsp_local.iterated_local_search(
+            metric, construct.farthest_insertion(metric), rng, n_kicks=effort
+        )
         return {"xy": arrays["xy"].astype(np.float32), "tour": tour.astype(np.int16)}
     if problem == "atsp":
         metric = Metric("matrix", matrix=arrays["matrix"])
-        tour = atsp_local.path_exchange(arrays["matrix"], construct.nearest_neighbour(metric), rng, n_kicks=effort)
+        tour = atsp_local.path_exchange(
+            arrays["matrix"], construct.nearest_neighbour(metric), rng, n_kicks=effort
+        )
         return {"matrix": arrays["matrix"].astype(np.float32), "tour": tour.astype(np.int16)}
     if problem == "cvrp":
         metric = Metric("euclid", arrays["xy"])

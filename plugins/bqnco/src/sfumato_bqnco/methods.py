@@ -176,7 +176,9 @@ def method(name: str, problem: str) -> Method:
     found = METHODS[name]
     if problem not in found.problems:
         fits = ", ".join(m.name for m in METHODS.values() if problem in m.problems)
-        raise BqncoError(f"method {name!r} solves {', '.join(found.problems)}, not {problem}; for {problem} use {fits}")
+        raise BqncoError(
+            f"method {name!r} solves {', '.join(found.problems)}, not {problem}; for {problem} use {fits}"
+        )
     if not found.installed:
         raise BqncoError(
             f"method {name!r} needs the package {found.module!r} ({found.licence}), which is not installed; "

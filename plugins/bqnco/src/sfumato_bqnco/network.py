@@ -72,7 +72,9 @@ class _Attention(nn.Module):
 class _Block(nn.Module):
     """Attention and feed-forward, each behind pre-LayerNorm or a ReZero scalar."""
 
-    def __init__(self, width: int, n_heads: int, feed_forward: int, *, norm: str, scaled: bool, bias: bool) -> None:
+    def __init__(
+        self, width: int, n_heads: int, feed_forward: int, *, norm: str, scaled: bool, bias: bool
+    ) -> None:
         super().__init__()
         self.attention = _Attention(width, n_heads, scaled=scaled, distance_bias=bias)
         self.inner = nn.Linear(width, feed_forward)
@@ -169,7 +171,8 @@ class BQNetwork(nn.Module):
             if c.edge_bias:
                 # Pairs of costs in both directions -> one bias a head, in every layer.
                 self.edge = nn.ModuleList(
-                    nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, c.n_heads)) for _ in range(c.n_layers)
+                    nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, c.n_heads))
+                    for _ in range(c.n_layers)
                 )
         else:
             self.input = nn.Linear(n_features(c), c.width)
@@ -180,7 +183,12 @@ class BQNetwork(nn.Module):
         else:
             self.blocks = nn.ModuleList(
                 _Block(
-                    c.width, c.n_heads, c.feed_forward, norm=c.norm, scaled=c.scaled_attention, bias=c.distance_bias
+                    c.width,
+                    c.n_heads,
+                    c.feed_forward,
+                    norm=c.norm,
+                    scaled=c.scaled_attention,
+                    bias=c.distance_bias,
                 )
                 for _ in range(c.n_layers)
             )
@@ -205,7 +213,8 @@ class BQNetwork(nn.Module):
         for i, block in enumerate(self.blocks):
             here = mask
             if c.problem == "atsp" and c.edge_bias:
-                pair = torch.stack((tokens.matrix, tokens.matrix.mT), -1)  # type: ignore[union-attr]
+                assert tokens.matrix is not None
+                pair = torch.stack((tokens.matrix, tokens.matrix.mT), -1)
                 here = self.edge[i](pair).permute(0, 3, 1, 2)
                 if mask is not None:
                     here = here.masked_fill(~mask, -torch.inf)

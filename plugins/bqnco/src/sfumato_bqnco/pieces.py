@@ -111,7 +111,16 @@ class AtspPieces:
 
 @njit(cache=True)
 def _cvrp_pieces(
-    which: Any, seq: Any, starts: Any, demand: Any, capacity: Any, k: int, draws: Any, slots: Any, left: Any, best: Any
+    which: Any,
+    seq: Any,
+    starts: Any,
+    demand: Any,
+    capacity: Any,
+    k: int,
+    draws: Any,
+    slots: Any,
+    left: Any,
+    best: Any,
 ) -> None:
     """Fill `slots` [B, k + 2], `left` [B] and `best` [B, k + 2, 2]; `draws` [B, 2 N] are uniform numbers."""
     n = seq.shape[1]
@@ -201,7 +210,9 @@ class CvrpPieces:
         left = np.zeros(batch)
         best = np.zeros((batch, n_tokens, 2), np.bool_)
         draws = rng.random((batch, 2 * n))
-        _cvrp_pieces(which, d["seq"], d["starts"], d["demand"], d["capacity"], n_tokens - 2, draws, slots, left, best)
+        _cvrp_pieces(
+            which, d["seq"], d["starts"], d["demand"], d["capacity"], n_tokens - 2, draws, slots, left, best
+        )
         xy = _symmetries(d["xy"][which[:, None], slots], rng)
         capacity = d["capacity"][which].astype(np.float64)
         demand = d["demand"][which[:, None], slots] / capacity[:, None]

@@ -69,9 +69,13 @@ def sfumato_components() -> Iterator[ComponentSpec]:
 @hookimpl
 def sfumato_commands() -> Iterator[CommandSpec]:
     """`sfumato bqnco solve | train | labels`."""
-    yield CommandSpec("solve", target="sfumato_bqnco.cli:solve", help="Solve an instance file within a time limit")
+    yield CommandSpec(
+        "solve", target="sfumato_bqnco.cli:solve", help="Solve an instance file within a time limit"
+    )
     yield CommandSpec("train", target="sfumato_bqnco.cli:train", help="Train weights from labels, resumable")
-    yield CommandSpec("labels", target="sfumato_bqnco.cli:labels", help="Generate labelled instances, resumable")
+    yield CommandSpec(
+        "labels", target="sfumato_bqnco.cli:labels", help="Generate labelled instances, resumable"
+    )
 
 
 @hookimpl
@@ -79,7 +83,10 @@ def sfumato_doctor() -> Iterator[Finding]:
     """Which optional packages are there."""
     advice = "" if find_spec("torch") else "pip install 'sfumato-bqnco[torch]'"
     yield Finding(
-        "warning" if advice else "ok", "torch", "missing: the neural policy cannot run" if advice else "found", advice
+        "warning" if advice else "ok",
+        "torch",
+        "missing: the neural policy cannot run" if advice else "found",
+        advice,
     )
     for module, extra, what in (
         ("fast_tsp", "fast-tsp", "baseline fast-tsp"),

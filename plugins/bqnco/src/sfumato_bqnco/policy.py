@@ -108,16 +108,27 @@ class BQPolicy:
 
         if n_rounds or seconds is not None:
             if rng is None:
-                raise ValueError("BQPolicy.solve: re-construction draws at random; pass rng=numpy.random.default_rng(seed)")
+                raise ValueError(
+                    "BQPolicy.solve: re-construction draws at random; pass rng=numpy.random.default_rng(seed)"
+                )
             left = None if seconds is None else seconds - (clock() - began)
             solutions, cost = reconstruct.reconstruct(
-                self.scorer, env, solutions, rng, n_rounds=n_rounds or None, seconds=left, clock=clock, on_round=count
+                self.scorer,
+                env,
+                solutions,
+                rng,
+                n_rounds=n_rounds or None,
+                seconds=left,
+                clock=clock,
+                on_round=count,
             )
         return Result(solutions, cost, first, rounds, found.merged)
 
     def _construct(self, env: Environment, width: int, merge: bool, n_symmetries: int) -> Solutions:
         if env.problem != self.problem:
-            raise WeightsError(f"expected instances of {self.problem}, got {env.problem}; load weights for that problem")
+            raise WeightsError(
+                f"expected instances of {self.problem}, got {env.problem}; load weights for that problem"
+            )
         if width > 1:
             return decode.beam(self.scorer, env, width, merge=merge)
         if n_symmetries > 1 and env.problem in ("tsp", "cvrp", "op"):

@@ -45,12 +45,16 @@ def read(path: str | Path) -> Instance:
     try:
         text = path.read_text(encoding="utf-8", errors="strict")
     except UnicodeDecodeError as error:
-        raise InstanceError(f"{path}: expected text, found bytes that are no UTF-8 ({error}); convert the file") from error
+        raise InstanceError(
+            f"{path}: expected text, found bytes that are no UTF-8 ({error}); convert the file"
+        ) from error
     if path.suffix == ".json":
         try:
             content = json.loads(text)
         except json.JSONDecodeError as error:
-            raise InstanceError(f"{path}:{error.lineno}: expected JSON, {error.msg}; mend the file") from error
+            raise InstanceError(
+                f"{path}:{error.lineno}: expected JSON, {error.msg}; mend the file"
+            ) from error
         return _from_mapping(path, content)
     lines = [(i, line.strip()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
     if any(line.upper().startswith("CUST") for _, line in lines[:12]):
@@ -91,7 +95,9 @@ def _blocks(path: Path, lines: list[_Line]) -> tuple[dict[str, tuple[int, str]],
             break
         if name.endswith("_SECTION"):
             if name not in _SECTIONS:
-                raise _fail(path, number, "a section that TSPLIB, CVRPLIB or OPLib knows", name, "remove it if unused")
+                raise _fail(
+                    path, number, "a section that TSPLIB, CVRPLIB or OPLib knows", name, "remove it if unused"
+                )
             if name in sections:
                 raise _fail(path, number, f"one {name}", "a second one", "remove one of them")
             current = sections.setdefault(name, [])
@@ -120,7 +126,9 @@ def _table(
             raise _fail(path, number, f"{width + 1} values in {section}", repr(line), "complete this line")
         node = _whole(path, number, tokens[0], "the node number")
         if not 1 <= node <= n:
-            raise _fail(path, number, f"a node number from 1 to {n}", str(node), "DIMENSION or this line is wrong")
+            raise _fail(
+                path, number, f"a node number from 1 to {n}", str(node), "DIMENSION or this line is wrong"
+            )
         if node in seen:
             raise _fail(path, number, f"each node once in {section}", f"node {node}, also on line {seen[node]}",
                         "remove one")  # fmt: skip
@@ -129,7 +137,9 @@ def _table(
     if len(seen) != n:
         missing = next(i for i in range(1, n + 1) if i not in seen)
         last = lines[-1][0] if lines else None
-        raise _fail(path, last, f"{n} nodes in {section}", f"{len(seen)} (node {missing} is missing)", "complete it")
+        raise _fail(
+            path, last, f"{n} nodes in {section}", f"{len(seen)} (node {missing} is missing)", "complete it"
+        )
 
 
 def _read_tsplib(path: Path, lines: list[_Line]) -> Instance:
@@ -143,7 +153,9 @@ def _read_tsplib(path: Path, lines: list[_Line]) -> Instance:
     line, kind = need("TYPE")
     kind = kind.split()[0].upper() if kind else ""
     if kind not in _TYPES:
-        raise _fail(path, line, f"TYPE {', '.join(_TYPES)}", kind or "nothing", "other problems are not solved here")
+        raise _fail(
+            path, line, f"TYPE {', '.join(_TYPES)}", kind or "nothing", "other problems are not solved here"
+        )
     problem = _TYPES[kind]
     line, value = need("DIMENSION")
     n = _whole(path, line, value, "DIMENSION")
@@ -213,7 +225,9 @@ def _depot(path: Path, sections: dict[str, list[_Line]], n: int) -> int:
     return depots[0]
 
 
-def _demands(path: Path, sections: dict[str, list[_Line]], n: int, depot: int, capacity: float) -> NDArray[np.int64]:
+def _demands(
+    path: Path, sections: dict[str, list[_Line]], n: int, depot: int, capacity: float
+) -> NDArray[np.int64]:
     if "DEMAND_SECTION" not in sections:
         raise _fail(path, None, "a DEMAND_SECTION", "none", "a CVRP file needs demands")
     demand = np.zeros(n, np.int64)
@@ -258,11 +272,21 @@ def _matrix(
     matrix = np.zeros((n, n))
     matrix[rows, columns] = values
     if kind != "FULL_MATRIX":
-        matrix = np.maximum(matrix, matrix.T) if (values >= 0).all() else matrix + np.triu(matrix, 1).T + np.tril(matrix, -1).T
+        matrix = (
+            np.maximum(matrix, matrix.T)
+            if (values >= 0).all()
+            else matrix + np.triu(matrix, 1).T + np.tril(matrix, -1).T
+        )
     np.fill_diagonal(matrix, 0.0)
     if problem != "atsp" and not (matrix == matrix.T).all():
         i, j = np.argwhere(matrix != matrix.T)[0]
-        raise _fail(path, line, "a symmetric matrix", f"different weights between {i + 1} and {j + 1}", "use TYPE ATSP")
+        raise _fail(
+            path,
+            line,
+            "a symmetric matrix",
+            f"different weights between {i + 1} and {j + 1}",
+            "use TYPE ATSP",
+        )
     return matrix
 
 
@@ -283,7 +307,9 @@ def _read_solomon(path: Path, lines: list[_Line]) -> Instance:
             expect_vehicle = False
         elif tokens[0].lstrip("-").replace(".", "", 1).isdigit():
             if len(tokens) != 7:
-                raise _fail(path, number, "7 values: number, x, y, demand, ready, due, service", repr(line), "mend it")
+                raise _fail(
+                    path, number, "7 values: number, x, y, demand, ready, due, service", repr(line), "mend it"
+                )
             rows.append((number, [_number(path, number, t, "a customer's value") for t in tokens]))
     if capacity is None:
         raise _fail(path, None, "a VEHICLE section with NUMBER and CAPACITY", "none", "add it")
@@ -291,13 +317,19 @@ def _read_solomon(path: Path, lines: list[_Line]) -> Instance:
         raise _fail(path, None, "a CUSTOMER section", "no rows", "add it")
     for i, (number, row) in enumerate(rows):
         if row[0] != i:
-            raise _fail(path, number, f"customer number {i}", f"{row[0]:g}", "number the customers from 0 in order")
+            raise _fail(
+                path, number, f"customer number {i}", f"{row[0]:g}", "number the customers from 0 in order"
+            )
         if row[3] != int(row[3]) or row[3] < 0:
             raise _fail(path, number, "a whole demand of at least 0", f"{row[3]:g}", "mend this line")
         if row[3] > capacity:
-            raise _fail(path, number, f"a demand of at most the capacity {capacity}", f"{row[3]:g}", "split it")
+            raise _fail(
+                path, number, f"a demand of at most the capacity {capacity}", f"{row[3]:g}", "split it"
+            )
         if row[4] > row[5]:
-            raise _fail(path, number, "a window that opens before it closes", f"{row[4]:g} to {row[5]:g}", "mend it")
+            raise _fail(
+                path, number, "a window that opens before it closes", f"{row[4]:g} to {row[5]:g}", "mend it"
+            )
     table = np.array([row for _, row in rows])
     return Instance(
         "cvrptw", name, "EXACT_2D", table[:, 1:3].copy(), limit=float(capacity), demand=table[:, 3].astype(np.int64),
@@ -310,7 +342,9 @@ def _load_npz(path: Path) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as archive:
             return {k: archive[k] for k in archive.files}
     except (ValueError, OSError) as error:
-        raise _fail(path, None, "an npz archive of plain arrays", str(error), "write it with numpy.savez") from error
+        raise _fail(
+            path, None, "an npz archive of plain arrays", str(error), "write it with numpy.savez"
+        ) from error
 
 
 def _from_mapping(path: Path, content: Any) -> Instance:
@@ -347,7 +381,9 @@ def _from_mapping(path: Path, content: Any) -> Instance:
     if "demand" in arrays:
         demand = arrays["demand"]
         if (demand != np.floor(demand)).any():
-            raise _fail(path, None, "whole demands", f"{demand[demand != np.floor(demand)][0]:g}", "scale them")
+            raise _fail(
+                path, None, "whole demands", f"{demand[demand != np.floor(demand)][0]:g}", "scale them"
+            )
         if demand[0] != 0 or demand.max() > arrays["limit"]:
             raise _fail(path, None, f"demand 0 at the depot and none above {arrays['limit']:g}",
                         f"{demand[0]:g} and {demand.max():g}", "mend it")  # fmt: skip
@@ -376,7 +412,9 @@ def read_solution(path: str | Path) -> tuple[Plan, float | None]:
     header, sections = _blocks(path, lines)
     section = "TOUR_SECTION" if "TOUR_SECTION" in sections else "NODE_SEQUENCE_SECTION"
     if section not in sections:
-        raise _fail(path, None, "routes, a TOUR_SECTION or a NODE_SEQUENCE_SECTION", "none", "check the file's kind")
+        raise _fail(
+            path, None, "routes, a TOUR_SECTION or a NODE_SEQUENCE_SECTION", "none", "check the file's kind"
+        )
     nodes: list[int] = []
     for number, token in ((number, t) for number, line in sections[section] for t in line.split()):
         node = _whole(path, number, token, "a node")
@@ -386,6 +424,12 @@ def read_solution(path: str | Path) -> tuple[Plan, float | None]:
     if section == "TOUR_SECTION":
         return nodes, None
     if not nodes or nodes[0] != 0:
-        raise _fail(path, sections[section][0][0], "a sequence that begins at the depot, node 1", str(nodes[:1]), "mend it")
+        raise _fail(
+            path,
+            sections[section][0][0],
+            "a sequence that begins at the depot, node 1",
+            str(nodes[:1]),
+            "mend it",
+        )
     score = header.get("ROUTE_SCORE")
     return nodes[1:], _number(path, *score, "ROUTE_SCORE") if score else None

@@ -65,7 +65,7 @@ class Tours:
             return None
         inner = int(np.clip(round(share * n), 2, n - 2))
         m = max(1, n // (inner + 1))
-        offset = rng.integers(n, size=b)
+        offset: NDArray[np.int64] = np.asarray(rng.integers(n, size=b))
         at = (offset[:, None, None] + np.arange(m)[None, :, None] * (inner + 1) + np.arange(inner + 2)) % n
         which = np.repeat(np.arange(b), m)
         at = at.reshape(b * m, inner + 2)
@@ -216,7 +216,11 @@ class Paths:
         """Keep a stretch with more prize, or as much on a shorter way."""
         for row, (b, before, old, after, start, end) in enumerate(context):
             new = [int(v) for v in found.nodes[row] if v >= 0]
-            gain = -float(found.cost[row]) - float(self.env.prize[b, old].sum()) if old else -float(found.cost[row])
+            gain = (
+                -float(found.cost[row]) - float(self.env.prize[b, old].sum())
+                if old
+                else -float(found.cost[row])
+            )
             shorter = self._length(b, [start, *new, end]) < self._length(b, [start, *old, end]) - 1e-9
             if gain > 1e-9 or (gain > -1e-9 and shorter):
                 self.paths[b] = [*before, *new, *after]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from sfumato.protocols import Context, Policy, Solver
 from sfumato.records import Refusal, Start
 
@@ -90,7 +91,9 @@ class PolicySolver(Solver[Any, Any, Any]):
     def supports(self, task: Any, runtime: Any) -> Refusal | None:
         """Refuse other tasks and problems without weights."""
         if not isinstance(task, RoutingTask):
-            return Refusal("bqnco/policy solves the tasks of this plugin only", "choose bqnco/tsp, atsp, cvrp, op or kp")
+            return Refusal(
+                "bqnco/policy solves the tasks of this plugin only", "choose bqnco/tsp, atsp, cvrp, op or kp"
+            )
         from .weights import shipped
 
         if not self.config.weights and shipped(task.problem) is None:

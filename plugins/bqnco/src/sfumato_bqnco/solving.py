@@ -78,7 +78,9 @@ def solve(
     """
     instance = source if isinstance(source, Instance) else read(source)
     if not time_limit >= 0:
-        raise BqncoError(f"expected a time limit of at least 0 seconds, got {time_limit}; pass a positive number")
+        raise BqncoError(
+            f"expected a time limit of at least 0 seconds, got {time_limit}; pass a positive number"
+        )
     run = _Run(instance, time_limit, np.random.default_rng(seed), on_incumbent)
     easy = methods.trivial(instance)
     if easy is not None:
@@ -96,7 +98,11 @@ class _Run:
     """The state of one call: clock, incumbent, log."""
 
     def __init__(
-        self, instance: Instance, limit: float, rng: np.random.Generator, heard: Callable[[float, float], None] | None
+        self,
+        instance: Instance,
+        limit: float,
+        rng: np.random.Generator,
+        heard: Callable[[float, float], None] | None,
     ) -> None:
         self.instance, self.limit, self.rng, self.heard = instance, limit, rng, heard
         self.began = time.perf_counter()
@@ -128,11 +134,17 @@ class _Run:
         if chosen.anytime and self.limit <= 0:
             base = CONSTRUCT.get(self.instance.problem)
             if base is None:
-                raise BqncoError(f"{self.instance.problem} has no construction for a time limit of 0; allow some seconds")
+                raise BqncoError(
+                    f"{self.instance.problem} has no construction for a time limit of 0; allow some seconds"
+                )
             self.log.append(Entry(0.0, name, None, f"no time: construction by {base} alone"))
             self.offer(base, methods.run(base, self.instance, 0.0, self.rng))
             return
-        report = (lambda plan: self.offer(name, plan, note=False) and None) if self.heard else None
+
+        def report(plan: Plan) -> None:
+            if self.heard:
+                self.offer(name, plan, note=False)
+
         self.offer(name, methods.run(name, self.instance, max(self.left, 0.0), self.rng, report))
 
     def policy(self, path: str | Path | None, width: int, share: float) -> bool:
@@ -145,11 +157,16 @@ class _Run:
         )
         arrays = self.instance.arrays()
         result = policy.solve(
-            arrays, width=width, seconds=max(began * share - (began - self.left), 0.0) if began > 0 else None, rng=self.rng
+            arrays,
+            width=width,
+            seconds=max(began * share - (began - self.left), 0.0) if began > 0 else None,
+            rng=self.rng,
         )
         first = -result.greedy_cost[0] if self.instance.maximise else result.greedy_cost[0]
         now = time.perf_counter() - self.began
-        self.log.append(Entry(now, "policy construction", float(first), f"beam {width}" if width > 1 else "greedy"))
+        self.log.append(
+            Entry(now, "policy construction", float(first), f"beam {width}" if width > 1 else "greedy")
+        )
         self.offer("policy", result.solutions[0])
         return True
 
@@ -174,7 +191,9 @@ class _Run:
 
             methods.method("pyvrp", problem)
             name = f"pyvrp from {self.found_by}"
-            self.offer(name, pyvrp(self.instance, max(self.left, 0.01), self.rng, lambda p: None, start=self.best))
+            self.offer(
+                name, pyvrp(self.instance, max(self.left, 0.01), self.rng, lambda p: None, start=self.best)
+            )
             return
         if warm_start not in (None, "pyvrp"):
             raise BqncoError(f"expected warm_start 'pyvrp' or none, got {warm_start!r}")
@@ -225,7 +244,13 @@ class _Run:
         if i.problem == "cvrp":
             assert i.demand is not None
             return cvrp_local.string_removals(
-                i.metric(), i.demand, i.limit, self.rng, start=start, seconds=max(self.left, 0.0), on_incumbent=heard
+                i.metric(),
+                i.demand,
+                i.limit,
+                self.rng,
+                start=start,
+                seconds=max(self.left, 0.0),
+                on_incumbent=heard,
             )
         if i.problem == "op":
             assert i.prize is not None

@@ -15,6 +15,7 @@ import attrs
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
+
 from sfumato.protocols import Context, Episode, Task
 from sfumato.records import Start, Step
 
@@ -66,12 +67,11 @@ def decode(problem: str, row: Any) -> Plan:
 
 def observation(item: Instance) -> dict[str, Any]:
     """What the agent sees of one item: everything but the reference."""
-    shown = {
+    return {
         k: val
         for k, val in attrs.asdict(item, recurse=False).items()
         if val is not None and k not in ("reference", "reference_kind")
     }
-    return shown
 
 
 def instance_of(shown: Mapping[str, Any]) -> Instance:
@@ -168,7 +168,9 @@ class RoutingTask(Task[Batch, Any, Any]):
     @staticmethod
     def _pick(items: Sequence[Instance], k: int, what: str) -> Instance:
         if k >= len(items):
-            raise InstanceError(f"expected an instance index below {len(items)} ({what}), got {k}; ask for fewer")
+            raise InstanceError(
+                f"expected an instance index below {len(items)} ({what}), got {k}; ask for fewer"
+            )
         return items[k]
 
     def _published(self, ctx: Context) -> Any:
@@ -184,7 +186,9 @@ class RoutingTask(Task[Batch, Any, Any]):
 
         def pick(k: int) -> Instance:
             if k >= generate.PUBLISHED_SIZE:
-                raise InstanceError(f"expected an index below {generate.PUBLISHED_SIZE} in a published set, got {k}")
+                raise InstanceError(
+                    f"expected an index below {generate.PUBLISHED_SIZE} in a published set, got {k}"
+                )
             item = from_arrays(self.problem, arrays, k, f"{self.problem}{n}-published-{k}")
             return attrs.evolve(item, reference=references[k], reference_kind=kind) if references else item
 
@@ -204,10 +208,14 @@ class RoutingTask(Task[Batch, Any, Any]):
 
         def pick(k: int) -> Instance:
             if k >= len(rows):
-                raise InstanceError(f"expected an index below {len(rows)} (library of {self.problem}), got {k}")
+                raise InstanceError(
+                    f"expected an index below {len(rows)} (library of {self.problem}), got {k}"
+                )
             row = rows[k]
             item = read(Path(ctx.data_file(f"routing/{row['file']}", fetch=FETCH)))
-            return attrs.evolve(item, reference=float(row["reference_value"]), reference_kind=row["reference_kind"])
+            return attrs.evolve(
+                item, reference=float(row["reference_value"]), reference_kind=row["reference_kind"]
+            )
 
         return pick
 
@@ -232,7 +240,9 @@ def search_reference(item: Instance, rng: np.random.Generator, effort: int) -> f
         plan = found if found is not None else construct.density_greedy(item.value, item.weight, item.limit)
     elif item.problem == "tsp":
         metric = item.metric()
-        tour = tsp_local.iterated_local_search(metric, construct.farthest_insertion(metric), rng, n_kicks=steps)
+        tour = tsp_local.iterated_local_search(
+            metric, construct.farthest_insertion(metric), rng, n_kicks=steps
+        )
         plan = [int(v) for v in tour]
     elif item.problem == "atsp":
         metric = item.metric()
@@ -275,4 +285,3 @@ class KpTask(RoutingTask):
     """0/1 knapsack: most value within the capacity."""
 
     problem = "kp"
-

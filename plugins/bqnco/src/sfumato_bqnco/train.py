@@ -66,7 +66,10 @@ class Trainer:
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         others = [p for p in self.network.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            [
+                {"params": decayed, "weight_decay": config.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
             lr=config.learning_rate,
         )
         self.step = 0
@@ -98,11 +101,7 @@ class Trainer:
         c = self.config
         k = self.length()
         tokens, feasible, best = self.pieces.sample(k, max(1, c.tokens_per_step // k), self.rng)
-        moved = {
-            f.name: None if getattr(tokens, f.name) is None else getattr(tokens, f.name).to(self.device)
-            for f in attrs.fields(type(tokens))
-        }
-        tokens = type(tokens)(**moved)
+        tokens = tokens.to(self.device)
         identifiers = None
         if self.network_config.problem == "atsp":
             shape = (*tokens.valid.shape, self.network_config.n_identifiers)
@@ -181,7 +180,9 @@ class Trainer:
         state = torch.load(path, map_location=self.device, weights_only=True)
         for name, mine in (("network_config", self.network_config), ("config", self.config)):
             theirs = state[name]
-            different = {k: (theirs.get(k), val) for k, val in attrs.asdict(mine).items() if theirs.get(k) != val}
+            different = {
+                k: (theirs.get(k), val) for k, val in attrs.asdict(mine).items() if theirs.get(k) != val
+            }
             if different:
                 raise ValueError(
                     f"{path}: expected a checkpoint with the same {name}, got other values (checkpoint, now): "

@@ -6,6 +6,7 @@ own rounding, so that a mistake there cannot hide here.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -53,7 +54,7 @@ def leg(instance: Instance, i: int, j: int) -> float:
 
 
 def _path_cost(instance: Instance, path: Sequence[int]) -> float:
-    return math.fsum(leg(instance, a, b) for a, b in zip(path, path[1:], strict=False))
+    return math.fsum(leg(instance, a, b) for a, b in itertools.pairwise(path))
 
 
 def _whole_nodes(instance: Instance, nodes: Sequence[object], low: int) -> list[int]:
@@ -64,13 +65,17 @@ def _whole_nodes(instance: Instance, nodes: Sequence[object], low: int) -> list[
         try:
             node = int(v)  # type: ignore[call-overload]
         except (TypeError, ValueError):
-            raise InfeasibleSolution(f"{instance.name}: expected node indices, got {v!r} at place {place}") from None
+            raise InfeasibleSolution(
+                f"{instance.name}: expected node indices, got {v!r} at place {place}"
+            ) from None
         if node != v or not low <= node < instance.n:
             raise InfeasibleSolution(
                 f"{instance.name}: expected nodes from {low} to {instance.n - 1}, got {v} at place {place}"
             )
         if node in seen:
-            raise InfeasibleSolution(f"{instance.name}: node {node} is visited twice (again at place {place})")
+            raise InfeasibleSolution(
+                f"{instance.name}: node {node} is visited twice (again at place {place})"
+            )
         seen.add(node)
         out.append(node)
     return out
@@ -94,7 +99,9 @@ def objective(instance: Instance, solution: Plan) -> float:
         for k, route in enumerate(solution, 1):
             load = sum(int(instance.demand[v]) for v in route)
             if load > instance.limit:
-                raise InfeasibleSolution(f"{instance.name}: route {k} carries {load}, more than {instance.limit:.0f}")
+                raise InfeasibleSolution(
+                    f"{instance.name}: route {k} carries {load}, more than {instance.limit:.0f}"
+                )
             total.append(_path_cost(instance, [0, *route, 0]))
         return math.fsum(total)
     if problem == "cvrptw":
@@ -104,14 +111,18 @@ def objective(instance: Instance, solution: Plan) -> float:
         path = _whole_nodes(instance, solution, 1)
         length = _path_cost(instance, [0, *path, 0]) if path else 0.0
         if length > instance.limit + 1e-6:
-            raise InfeasibleSolution(f"{instance.name}: the path is {length:g} long, budget {instance.limit:g}")
+            raise InfeasibleSolution(
+                f"{instance.name}: the path is {length:g} long, budget {instance.limit:g}"
+            )
         return math.fsum([float(instance.prize[0]), *(float(instance.prize[v]) for v in path)])
     if problem == "kp":
         assert instance.value is not None and instance.weight is not None
         items = _whole_nodes(instance, solution, 0)
         weight = math.fsum(float(instance.weight[i]) for i in items)
         if weight > instance.limit + 1e-6:
-            raise InfeasibleSolution(f"{instance.name}: the items weigh {weight:g}, capacity {instance.limit:g}")
+            raise InfeasibleSolution(
+                f"{instance.name}: the items weigh {weight:g}, capacity {instance.limit:g}"
+            )
         return math.fsum(float(instance.value[i]) for i in items)
     raise InfeasibleSolution(f"{instance.name}: unknown problem {problem!r}")
 
@@ -134,7 +145,9 @@ def _time_windows(instance: Instance, routes: Plan) -> float:
     for k, route in enumerate(routes, 1):
         load = sum(int(instance.demand[v]) for v in route)
         if load > instance.limit:
-            raise InfeasibleSolution(f"{instance.name}: route {k} carries {load}, more than {instance.limit:.0f}")
+            raise InfeasibleSolution(
+                f"{instance.name}: route {k} carries {load}, more than {instance.limit:.0f}"
+            )
         clock, at = float(instance.windows[0][0]), 0
         for v in [*route, 0]:
             clock += (float(instance.service[at]) if at else 0.0) + leg(instance, at, v)

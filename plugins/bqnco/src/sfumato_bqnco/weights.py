@@ -24,7 +24,9 @@ def shipped(problem: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def save(path: str | Path, network: BQNetwork, card: dict[str, Any], dtype: torch.dtype = torch.float16) -> None:
+def save(
+    path: str | Path, network: BQNetwork, card: dict[str, Any], dtype: torch.dtype = torch.float16
+) -> None:
     """Write tensors to `path` and the card beside it as `.json`, with configuration and SHA-256 filled in.
 
     Half precision by default: the reading side computes in float32, and the difference is far below the gap.
@@ -38,7 +40,9 @@ def save(path: str | Path, network: BQNetwork, card: dict[str, Any], dtype: torc
     save_file(tensors, str(path), metadata={"network": json.dumps(config, sort_keys=True)})
     size = path.stat().st_size
     if size > MOST_BYTES:
-        raise WeightsError(f"{path}: expected at most {MOST_BYTES} bytes, got {size}; use float16 or a smaller network")
+        raise WeightsError(
+            f"{path}: expected at most {MOST_BYTES} bytes, got {size}; use float16 or a smaller network"
+        )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     card = {"problem": network.config.problem, "network": config, "parameters": network.n_parameters, **card}
     card |= {"bytes": size, "sha256": digest}
@@ -49,7 +53,9 @@ def card(path: str | Path) -> dict[str, Any]:
     """The provenance card beside the weights."""
     beside = Path(path).with_suffix(".json")
     if not beside.is_file():
-        raise WeightsError(f"{beside}: expected the provenance card of {path}, found none; weights are not used without it")
+        raise WeightsError(
+            f"{beside}: expected the provenance card of {path}, found none; weights are not used without it"
+        )
     content: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
     return content
 
@@ -64,7 +70,9 @@ def load(path: str | Path, problem: str | None = None) -> BQNetwork:
 
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"{path}: expected a safetensors file, found none; train one with 'sfumato bqnco train'")
+        raise WeightsError(
+            f"{path}: expected a safetensors file, found none; train one with 'sfumato bqnco train'"
+        )
     about = card(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != about.get("sha256"):

@@ -41,7 +41,9 @@ def _swap_paths(tour: Any, pos: Any, i: int, j: int, k: int, buffer: Any) -> Non
 
 
 @njit(cache=True)
-def _descend_from(matrix: Any, tour: Any, pos: Any, near: Any, stack: Any, on: Any, top: int, buffer: Any) -> float:
+def _descend_from(
+    matrix: Any, tour: Any, pos: Any, near: Any, stack: Any, on: Any, top: int, buffer: Any
+) -> float:
     """Path exchanges around the stacked nodes until none improves; returns the gain."""
     n = tour.size
     gain = 0.0
@@ -153,7 +155,14 @@ def path_exchange(
     pos = np.empty(n, np.int64)
     pos[tour] = np.arange(n)
     _descend_from(
-        matrix, tour, pos, near, np.r_[tour, np.zeros(8, np.int64)], np.ones(n, np.bool_), n, np.empty(n, np.int64)
+        matrix,
+        tour,
+        pos,
+        near,
+        np.r_[tour, np.zeros(8, np.int64)],
+        np.ones(n, np.bool_),
+        n,
+        np.empty(n, np.int64),
     )
 
     def length() -> float:

@@ -41,7 +41,9 @@ def savings(metric: Metric, demand: NDArray[Any], capacity: float, *, n_neighbou
     depot = np.asarray(metric(0, np.arange(n)))
     gain = depot[i] + depot[j] - metric(i, j)
     order = np.argsort(-gain, kind="stable")
-    route_of, first, last, load, following = _merge(i[order], j[order], gain[order], demand.astype(np.float64), capacity)
+    route_of, first, last, _load, following = _merge(
+        i[order], j[order], gain[order], demand.astype(np.float64), capacity
+    )
     routes = []
     for r in range(1, n):
         if route_of[r] == r or first[r] > 0:
@@ -100,7 +102,9 @@ def _uniform(state: Any) -> float:
 
 
 @njit(cache=True)
-def _unlink(v: int, follow: Any, before: Any, route: Any, load: Any, size: Any, head: Any, demand: Any) -> None:
+def _unlink(
+    v: int, follow: Any, before: Any, route: Any, load: Any, size: Any, head: Any, demand: Any
+) -> None:
     r = route[v]
     a, b = before[v], follow[v]
     if a == 0:
@@ -296,7 +300,9 @@ def string_removals(
     if n <= 2 or (seconds is not None and seconds <= 0):
         return routes
     if seconds is None and n_iterations is None:
-        raise ValueError("string_removals: expected `seconds` or `n_iterations`, got neither; pass one of them")
+        raise ValueError(
+            "string_removals: expected `seconds` or `n_iterations`, got neither; pass one of them"
+        )
     if metric.kind == "matrix":
         side = float(metric.matrix.max())
     else:
@@ -347,7 +353,9 @@ def string_removals(
         if seconds is not None:
             # Aim at batches of a fiftieth of the budget: short enough for the clock, long enough for the kernel.
             spent = max(clock() - stamp, 1e-6)
-            batch = int(np.clip(size_of_batch / spent * min(seconds / 50, 0.2), 10, 20000)) if done > 50 else 50
+            batch = (
+                int(np.clip(size_of_batch / spent * min(seconds / 50, 0.2), 10, 20000)) if done > 50 else 50
+            )
         if on_incumbent and costs[1] < known - 1e-9:
             known = costs[1]
             on_incumbent(known, _routes(best))

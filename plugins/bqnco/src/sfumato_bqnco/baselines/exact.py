@@ -17,7 +17,9 @@ from ..distances import Floats
 _CELLS = 400_000_000
 
 
-def knapsack(value: NDArray[Any], weight: NDArray[Any], capacity: float, grid: int = 1000) -> list[int] | None:
+def knapsack(
+    value: NDArray[Any], weight: NDArray[Any], capacity: float, grid: int = 1000
+) -> list[int] | None:
     """Optimal items when all weights are multiples of 1/grid; None when they are not or the table would not fit.
 
     O(N * capacity * grid) time and as many bytes. Values may be any floats.

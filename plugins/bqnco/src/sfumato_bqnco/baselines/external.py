@@ -67,7 +67,7 @@ def pyvrp(
     places = [model.add_location(float(x), float(y)) for x, y in xy]
     windows = instance.windows if problem == "cvrptw" else None
 
-    def window(v: int) -> dict[str, int]:
+    def window(v: int) -> dict[str, Any]:
         if windows is None:
             return {}
         return {"tw_early": math.ceil(windows[v, 0] * scale), "tw_late": math.floor(windows[v, 1] * scale)}
@@ -85,12 +85,14 @@ def pyvrp(
         if problem == "op":
             assert instance.prize is not None
             # Prizes must outweigh any detour that the budget allows, or distance would be traded for prize.
-            extra |= {"required": False, "prize": int(round(instance.prize[v] / max(top, 1e-12) * 1e9))}
+            extra |= {"required": False, "prize": round(instance.prize[v] / max(top, 1e-12) * 1e9)}
         model.add_client(places[v], **extra)
     for i in range(n):
         for j in range(n):
             if i != j:
-                model.add_edge(places[i], places[j], int(matrix[i, j]), int(matrix[i, j]) if windows is not None else 0)
+                model.add_edge(
+                    places[i], places[j], int(matrix[i, j]), int(matrix[i, j]) if windows is not None else 0
+                )
     if problem == "tsp":
         model.add_vehicle_type(1)
     elif problem == "op":
@@ -100,14 +102,22 @@ def pyvrp(
     data = model.data()
     initial = None
     if start is not None:
-        routes = [start] if problem == "op" else [start[start.index(0) + 1 :] + start[: start.index(0)]] if (
-            problem == "tsp"
-        ) else start
+        routes = (
+            [start]
+            if problem == "op"
+            else [start[start.index(0) + 1 :] + start[: start.index(0)]]
+            if (problem == "tsp")
+            else start
+        )
         initial = Solution(data, [[v - 1 for v in r] for r in routes])
-    result = run(data, MaxRuntime(max(seconds, 0.01)), seed=_seed(rng), collect_stats=False, initial_solution=initial)
+    result = run(
+        data, MaxRuntime(max(seconds, 0.01)), seed=_seed(rng), collect_stats=False, initial_solution=initial
+    )
     routes = [[int(a.idx) + 1 for a in r.schedule() if a.is_client()] for r in result.best.routes()]
     if not result.best.is_feasible():
-        raise RuntimeError(f"PyVRP found no feasible solution of {instance.name} in {seconds:g} s; give it more time")
+        raise RuntimeError(
+            f"PyVRP found no feasible solution of {instance.name} in {seconds:g} s; give it more time"
+        )
     if problem == "tsp":
         return [0, *routes[0]]
     return (routes[0] if routes else []) if problem == "op" else routes
@@ -145,7 +155,7 @@ def ortools_routing(instance: Instance, seconds: float, rng: np.random.Generator
     vehicles = 1
     if cvrp:
         assert instance.demand is not None
-        vehicles = min(n - 1, int(math.ceil(instance.demand.sum() / instance.limit * 1.2)) + 4)
+        vehicles = min(n - 1, math.ceil(instance.demand.sum() / instance.limit * 1.2) + 4)
     manager = pywrapcp.RoutingIndexManager(n, vehicles, 0)
     routing = pywrapcp.RoutingModel(manager)
     costs = matrix.tolist()
@@ -162,7 +172,9 @@ def ortools_routing(instance: Instance, seconds: float, rng: np.random.Generator
     parameters.time_limit.FromMilliseconds(max(int(seconds * 1000), 10))
     found = routing.SolveWithParameters(parameters)
     if found is None:
-        raise RuntimeError(f"OR-Tools found no solution of {instance.name} in {seconds:g} s; give it more time")
+        raise RuntimeError(
+            f"OR-Tools found no solution of {instance.name} in {seconds:g} s; give it more time"
+        )
     routes = []
     for k in range(vehicles):
         at, route = found.Value(routing.NextVar(routing.Start(k))), []
@@ -189,10 +201,16 @@ def cp_sat(instance: Instance, seconds: float, rng: np.random.Generator, report:
         take = [model.new_bool_var(f"x{i}") for i in range(n)]
         # Weights rounded up and capacity down: what is feasible here is feasible there.
         weights = [math.ceil(w * 1e6 - 1e-3) for w in instance.weight]
-        model.add(sum(w * x for w, x in zip(weights, take, strict=True)) <= math.floor(instance.limit * 1e6 + 1e-3))
-        model.maximize(sum(int(round(p * 1e6)) * x for p, x in zip(instance.value, take, strict=True)))
+        model.add(
+            sum(w * x for w, x in zip(weights, take, strict=True)) <= math.floor(instance.limit * 1e6 + 1e-3)
+        )
+        model.maximize(sum(round(p * 1e6) * x for p, x in zip(instance.value, take, strict=True)))
         status = solver.solve(model)
-        answer = [i for i in range(n) if solver.value(take[i])] if status in (cp_model.OPTIMAL, cp_model.FEASIBLE) else None
+        answer = (
+            [i for i in range(n) if solver.value(take[i])]
+            if status in (cp_model.OPTIMAL, cp_model.FEASIBLE)
+            else None
+        )
     else:
         matrix, scale = _integers(instance)
         arcs = [(i, j, model.new_bool_var("")) for i in range(n) for j in range(n) if i != j]
@@ -205,7 +223,7 @@ def cp_sat(instance: Instance, seconds: float, rng: np.random.Generator, report:
                 model.add_implication(alone, lit)
             upper = np.ceil(instance.metric().full() * scale).astype(np.int64)
             model.add(sum(int(upper[i, j]) * x for i, j, x in arcs) <= math.floor(instance.limit * scale))
-            model.maximize(sum(int(round(instance.prize[v] * 1e4)) * (1 - lit) for v, _, lit in skip))
+            model.maximize(sum(round(instance.prize[v] * 1e4) * (1 - lit) for v, _, lit in skip))
         else:
             model.add_circuit(arcs)
             model.minimize(sum(int(matrix[i, j]) * x for i, j, x in arcs))

@@ -58,7 +58,7 @@ def _random(state: Any, bound: int) -> int:
     x ^= x >> np.uint64(7)
     x ^= x << np.uint64(17)
     state[0] = x
-    return np.int64((x >> np.uint64(11)) % np.uint64(bound))
+    return int(np.int64((x >> np.uint64(11)) % np.uint64(bound)))
 
 
 @njit(cache=True)
@@ -130,7 +130,15 @@ def _step(tour: Tour, pos: Tour, v: int, direction: int) -> int:
 
 @njit(cache=True)
 def _descend(
-    metric: Any, tour: Tour, pos: Tour, near: Any, queue: Tour, queued: Any, n_queued: int, log: Tour, used: int
+    metric: Any,
+    tour: Tour,
+    pos: Tour,
+    near: Any,
+    queue: Tour,
+    queued: Any,
+    n_queued: int,
+    log: Tour,
+    used: int,
 ) -> tuple[float, int]:
     """Apply improving 2-opt and Or-opt moves until the queue is empty; returns the gain and the log's length."""
     n = tour.size
@@ -275,7 +283,9 @@ def two_opt_or_opt(metric: Metric, tour: Tour, near: NDArray[np.int64] | None = 
     pos = np.empty(n, np.int64)
     pos[tour] = np.arange(n)
     # A negative log length switches logging off: nothing is ever rolled back here.
-    _descend(metric.kernel(), tour, pos, near, tour.copy(), np.ones(n, np.bool_), n, np.empty((8, 2), np.int64), -1)
+    _descend(
+        metric.kernel(), tour, pos, near, tour.copy(), np.ones(n, np.bool_), n, np.empty((8, 2), np.int64), -1
+    )
     return tour
 
 
@@ -306,7 +316,9 @@ def iterated_local_search(
     if n < 8:
         return tour
     if seconds is None and n_kicks is None:
-        raise ValueError("iterated_local_search: expected `seconds` or `n_kicks`, got neither; pass one of them")
+        raise ValueError(
+            "iterated_local_search: expected `seconds` or `n_kicks`, got neither; pass one of them"
+        )
     pos = np.empty(n, np.int64)
     pos[tour] = np.arange(n)
     state = np.array([rng.integers(1, 2**63)], dtype=np.uint64)
