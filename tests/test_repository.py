@@ -23,7 +23,7 @@ CORE_LAYERS = [
     {"seeding", "plugins", "backends", "config", "stats", "provenance"},
     {"processes", "guard", "cgroups", "claims"},
     {"trace", "context", "store", "index", "runtimes", "evaluators", "builtin"},
-    {"driver", "worker", "supervisor", "experiment", "runner", "executors", "group"},
+    {"driver", "worker", "supervisor", "experiment", "runner", "executors", "group", "child"},
     {"compare", "ledger", "report", "gym", "testing", "templates"},
     {"cli", "measure", "__main__"},
 ]

@@ -56,9 +56,9 @@ def test_p_is_scipys_wilcoxon_and_the_interval_covers_the_mean_difference():
 
 def test_other_instances_are_refused_and_named():
     """Which items only one side has."""
+    a = Values("score", "1", "max", "mean", {0: 1.0, 1: 1.0, 2: 1.0})
+    b = Values("score", "1", "max", "mean", {2: 1.0, 5: 1.0})
     with pytest.raises(UsageError, match="only a has instances 0-1; only b has instances 5"):
-        a = Values("score", "1", "max", "mean", {0: 1.0, 1: 1.0, 2: 1.0})
-        b = Values("score", "1", "max", "mean", {2: 1.0, 5: 1.0})
         compare(Side("a", "t", "w", (), {"score": a}), Side("b", "t", "w", (), {"score": b}))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sfumato.hookspecs import PLUGIN_API, hookimpl
-from sfumato.records import ComponentSpec
+from sfumato.records import BackendSpec, ComponentSpec
 
 __all__ = ["PLUGIN_API", "sfumato_components"]
 
@@ -20,4 +20,13 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         "sfumato/return",
         target="sfumato.evaluators:Return",
         summary="Undiscounted return, episode length and what deciding cost.",
+    )
+    yield ComponentSpec(
+        "task",
+        "gym/env",
+        target="sfumato.gym:GymTask",
+        config="sfumato.gym:GymConfig",
+        summary="Any Gymnasium environment, by its registered name",
+        source="Towers et al. 2024, Gymnasium, arXiv:2407.17032",
+        backends=(BackendSpec("gymnasium", extra="gym"),),
     )

@@ -80,13 +80,13 @@ def select(store: Store, name: str) -> list[RunRecord]:
     Raises UnknownName, suggesting the nearest, when nothing fits.
     """
     records = [r for i in store.ids() if (r := store.record(i)) is not None and r.status is Status.OK]
-    for fits in (
-        lambda r: r.run_id.startswith(name) and len(name) >= 4,
-        lambda r: r.label == name,
-        lambda r: r.spec.solver.name == name,
-        lambda r: name in r.label.split(),
-    ):
-        found = [r for r in records if fits(r)]
+    meanings = (
+        [r for r in records if r.run_id.startswith(name) and len(name) >= 4],
+        [r for r in records if r.label == name],
+        [r for r in records if r.spec.solver.name == name],
+        [r for r in records if name in r.label.split()],
+    )
+    for found in meanings:
         if found:
             return found
     known = sorted({r.spec.solver.name for r in records} | {r.label for r in records})

@@ -97,11 +97,14 @@ class Experiment:
         choice = backends.resolve(
             specs["solver"], wanted=s.backend, device=s.device, distribution=registry.owner(specs["solver"]).distribution
         )
+        if specs["task"].backends:  # a task that needs a library of its own, a simulator say
+            backends.resolve(specs["task"], distribution=registry.owner(specs["task"]).distribution)
         declared = bool(specs["solver"].backends)
         code = code_of([*(c.target for c in specs.values()), *(c.target for c in scorers)])
         label = " ".join(filter(None, (task.label or task.name, solver.label or solver.name)))
         if runtime.name != "direct":
             label += f" {runtime.label or runtime.name}"
+        resources = needs(specs.values())
         for shard in shards(s.instances or f"0:{s.seeds}", s.shards):
             spec = RunSpec(
                 **refs,
@@ -121,7 +124,18 @@ class Experiment:
             )
             exclusive = "exclusive" in (specs["solver"].timing, specs["task"].timing)
             short = specs["task"].short and specs["solver"].short
-            yield Job(run_id_of(spec), spec, label, data_dir, code, exclusive=exclusive, short=short)
+            yield Job(
+                run_id_of(spec), spec, label, data_dir, code, exclusive=exclusive, short=short, resources=resources
+            )
+
+
+def needs(components: Iterable[ComponentSpec]) -> dict[str, float]:
+    """Return the resources that cover what each component declares (cpus, gpus, memory_mb)."""
+    found: dict[str, float] = {}
+    for component in components:
+        for name, amount in component.resources.items():
+            found[name] = max(found.get(name, 0.0), float(amount))
+    return found
 
 
 def _uses(path: Path, kind: str, tables: Any) -> Iterable[Use]:

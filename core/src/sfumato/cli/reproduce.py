@@ -68,7 +68,7 @@ def command(
         if ledger:
             results.append(committed(registry, claim) or not_run(claim, "no committed result"))
             continue
-        if not ids and CLASSES.index(claim.machine) > CLASSES.index(machine):  # type: ignore[arg-type]
+        if not ids and CLASSES.index(claim.machine) > CLASSES.index(machine):
             results.append(not_run(claim, f"needs --class {claim.machine}"))
             continue
         click.echo(f"[{number}/{len(wanted)}] {claim.plugin}/{claim.id}: {claim.title}", err=True)

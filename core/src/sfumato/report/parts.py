@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -73,7 +73,7 @@ class Transcript:
     turns: Sequence[Turn]
 
 
-Part = Union[Text, Plot, Table, Playback, Transcript]
+Part = Text | Plot | Table | Playback | Transcript
 
 
 @attrs.frozen

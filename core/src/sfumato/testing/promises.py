@@ -11,7 +11,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import attrs
@@ -85,6 +85,7 @@ class Subject:
         found = []
         for spec in self.specs("task"):
             try:
+                backends.resolve(spec)
                 task = self.build(spec)
                 next(iter(task.instances(self.context())), None)
             except (DataMissing, BackendUnavailable) as error:
@@ -147,7 +148,7 @@ def same(a: Any, b: Any) -> bool:
         return bool(b != b)
     if attrs.has(type(a)):
         return all(same(getattr(a, f.name), getattr(b, f.name)) for f in attrs.fields(type(a)) if f.eq)
-    if type(a).__eq__ is object.__eq__ and hasattr(a, "__dict__"):
+    if "__eq__" not in {n for c in type(a).__mro__[:-1] for n in vars(c)} and hasattr(a, "__dict__"):
         return same(vars(a), vars(b))
     try:
         return bool(a == b)
@@ -319,14 +320,19 @@ def instances_unchanged(subject: Subject) -> Iterable[Broken]:
         try:
             instances = list(task.instances(ctx))
             before = copy.deepcopy(instances)
-            twin = copy.copy(task)
-            twin.instances = lambda ctx, kept=instances: iter(kept)  # type: ignore[method-assign]
+            twin: Any = copy.copy(task)
+            twin.instances = partial(_again, instances)
             subject.drive(spec, solver, task_spec, twin, ctx=ctx)
         except Exception:
             continue
         if not all(same(a, b) for a, b in zip(before, instances, strict=True)):
             yield Broken("instances-unchanged", f"solver {spec.name} on {task_spec.name}", "an instance was changed by the run",
                          "Copy what you alter; the next solver meets the same instance.")  # fmt: skip
+
+
+def _again(instances: list[Any], ctx: Any) -> Iterator[Any]:
+    """Yield instances that were made before."""
+    return iter(instances)
 
 
 class AlienTask(Task[int, int, int]):
