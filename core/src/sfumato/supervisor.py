@@ -195,6 +195,22 @@ def settle(store: Store, job: Job, listener: Listener, stop: threading.Event, la
         store.release(job.run_id)
 
 
+def refuse(store: Store, job: Job, error: str, code: Mapping[str, str]) -> None:
+    """Write down that a run could not be begun here; whoever holds its claim may still make it."""
+    store.write_spec(job.run_id, job.spec)
+    if store.claim(job.run_id, job.attempt, job.label, code) is not None:
+        return
+    try:
+        record = store.record(job.run_id)
+        if record is not None:
+            if record.attempt >= job.attempt:
+                return
+            store.set_aside(record)
+        store.put_record(_record(attrs.evolve(job, code=code), (Status.FAILED, error), now(), {}))
+    finally:
+        store.release(job.run_id)
+
+
 def _unfinished(store: Store, job: Job, record: RunRecord) -> bool:
     if record.attempt < job.attempt:
         return True

@@ -51,6 +51,7 @@ from sfumato.store import DEFAULT, Store
 @click.option("--store", "store_dir", default=DEFAULT, type=click.Path(), envvar="SFUMATO_STORE")
 @click.option("--executor", "executor_name", default="local", show_default=True)
 @click.option("--address", help="A cluster to join (ray: HOST:PORT or auto; submitit: slurm or local).")
+@click.option("-x", "executor_options", multiple=True, metavar="KEY=VALUE", help="An option of the executor: slurm_partition=gpu.")
 @click.option("--isolation", type=click.Choice(("run", "group", "none")), help="Default: group for runs declared short, else run.")
 @click.option("--retry", metavar="STATUS,…", default="", help="Try runs again that ended so: failed,timeout,killed.")
 @click.option("--reuse-stale", is_flag=True, help="Keep runs made by older code of their plugin.")
@@ -68,6 +69,7 @@ def command(
     store_dir: str,
     executor_name: str,
     address: str | None,
+    executor_options: Sequence[str],
     isolation: str | None,
     retry: str,
     reuse_stale: bool,
@@ -98,7 +100,8 @@ def command(
     store = Store(store_dir)
     store.prepare()
     planned = plan(store, jobs, wanted, reuse_stale)
-    runner = executor(executor_name, n_jobs=n_jobs, isolation=isolation, address=address)
+    runner = executor(executor_name, n_jobs=n_jobs, isolation=isolation, address=address,
+                      options=config.parse_assignments(executor_options, "-x"))
     stop = threading.Event()
     with progress_listener(planned, registry, quiet=quiet) as listener, _interruptible(stop):
         records = sweep(store, planned, runner, listener, stop)

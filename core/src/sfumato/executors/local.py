@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sfumato.errors import UsageError
 from sfumato.executors import Listener
@@ -15,9 +16,17 @@ from sfumato.supervisor import Isolation, Job, Lane, settle
 class LocalExecutor:
     """A thread for each lane; each lane makes one run at a time."""
 
-    def __init__(self, n_jobs: int = 1, isolation: Isolation | None = None, address: str | None = None) -> None:
+    def __init__(
+        self,
+        n_jobs: int = 1,
+        isolation: Isolation | None = None,
+        address: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         if address is not None:
             raise UsageError(f"the local executor joins no cluster, got --address {address}. Use --executor ray.")
+        if options:
+            raise UsageError(f"the local executor has no options of its own, got {', '.join(options)}. Leave -x out.")
         if isolation == "none" and n_jobs > 1:
             raise UsageError(
                 f"--isolation none makes runs in this very process, one at a time; got -j {n_jobs}. Use -j 1, or "

@@ -1,0 +1,220 @@
+"""Executors: what they promise alike, and what happens when workers vanish."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import attrs
+import pytest
+
+from sfumato.errors import BackendUnavailable, UsageError
+from sfumato.executors import executor, remote
+from sfumato.executors.local import LocalExecutor
+from sfumato.executors.remote import watch, work
+from sfumato.executors.submitit import SubmititExecutor, _Arrays
+from sfumato.records import Status
+from sfumato.runner import plan, sweep
+from sfumato.store import Store
+
+
+class FakeCluster:
+    """Makes runs in this process, except where it is told to lose the work."""
+
+    poll_seconds = 0.01
+
+    def __init__(self, store, lose=(), lose_always=False):
+        self.store, self.lose, self.lose_always = store, set(lose), lose_always
+        self.sent, self.cancelled, self.most, self._open = [], [], 0, set()
+
+    def submit(self, jobs):
+        handles = []
+        for job in jobs:
+            self.sent.append((job.run_id, job.attempt))
+            self._open.add(len(self.sent))
+            self.most = max(self.most, len(self._open))
+            handles.append(len(self.sent))
+            if job.run_id in self.lose:
+                if not self.lose_always:
+                    self.lose.discard(job.run_id)
+            else:
+                work(str(self.store.root), [job], "none")
+        return handles
+
+    def ended(self, handles):
+        self._open -= set(handles)
+        return {handle: "" if handle % 2 else "NodeDiedError: gone" for handle in handles}
+
+    def cancel(self, handles):
+        self.cancelled += handles
+
+
+def test_work_that_is_lost_is_sent_again_and_its_attempts_are_counted(store, make_jobs, listener):
+    """It was lost before the run was claimed: nobody but the executor can tell."""
+    jobs = make_jobs("toys/echo", "toys/noop", seeds=4, shards=4)
+    cluster = FakeCluster(store, lose=[jobs[1].run_id])
+    watch(store, jobs, cluster, listener, threading.Event(), width=2)
+    assert [store.record(j.run_id).attempt for j in jobs] == [1, 2, 1, 1]
+    (lost,) = store.earlier(jobs[1].run_id)
+    assert lost.status is Status.INTERRUPTED
+    assert "lost before the run was claimed" in lost.error
+    assert cluster.most <= 2
+    assert sorted(e[1] for e in listener.events if e[0] == "finished") == sorted(j.run_id for j in jobs)
+
+
+def test_work_that_is_always_lost_is_given_up(store, make_jobs, listener):
+    """After three more attempts; the sweep ends."""
+    (job,) = make_jobs("toys/echo", "toys/noop")
+    cluster = FakeCluster(store, lose=[job.run_id], lose_always=True)
+    watch(store, [job], cluster, listener, threading.Event(), width=2)
+    assert [attempt for _, attempt in cluster.sent] == [1, 2, 3, 4]
+    assert store.record(job.run_id).status is Status.INTERRUPTED
+    assert listener.events[-1] == ("finished", job.run_id, "interrupted")
+
+
+def test_a_claim_on_a_lost_machine_is_waited_for_until_its_lease_is_over(store, make_jobs, listener):
+    """Nobody can tell a dead machine from a slow one sooner."""
+    (job,) = make_jobs("toys/echo", "toys/noop")
+    cluster = FakeCluster(store, lose=[job.run_id])
+    folder = store.write_spec(job.run_id, job.spec)
+    store.claim(job.run_id)
+    claim = json.loads((folder / "claim.json").read_text())
+    claim["owner"]["host"] += "-elsewhere"
+    (folder / "claim.json").write_text(json.dumps(claim))
+    thread = threading.Thread(target=watch, args=(store, [job], cluster, listener, threading.Event(), 2))
+    thread.start()
+    time.sleep(0.5)
+    assert len(cluster.sent) == 1
+    past = time.time() - 61
+    os.utime(folder / "claim.json", (past, past))
+    thread.join(20)
+    assert [r.attempt for r in (*store.earlier(job.run_id), store.record(job.run_id))] == [1, 2]
+
+
+def test_other_code_on_another_machine_is_refused(store, make_jobs):
+    """Results of two versions under one digest would be a lie."""
+    (job,) = make_jobs("toys/echo", "toys/noop")
+    work(str(store.root), [attrs.evolve(job, code={**job.code, "sfumato_toys": "theirs"})], "none")
+    record = store.record(job.run_id)
+    assert record.status is Status.FAILED
+    assert "the code of sfumato_toys on" in record.error
+    assert record.code["sfumato_toys"] == job.code["sfumato_toys"]
+
+
+def test_a_store_that_the_other_machine_does_not_see_is_an_error(tmp_path, make_jobs):
+    """It must lie on a shared file system."""
+    with pytest.raises(remote.StoreError, match="all machines share"):
+        work(str(tmp_path / "absent"), make_jobs("toys/echo", "toys/noop"), None)
+
+
+def test_a_stopped_sweep_cancels_what_is_out(store, make_jobs, listener, monkeypatch):
+    """And sends nothing more."""
+    monkeypatch.setattr(remote, "CANCEL_SECONDS", 0.1)
+    jobs = make_jobs("toys/echo", "toys/noop", seeds=3, shards=3)
+    stop = threading.Event()
+
+    class Slow(FakeCluster):
+        def ended(self, handles):
+            stop.set()
+            return {}
+
+    cluster = Slow(store, lose=[j.run_id for j in jobs])
+    watch(store, jobs, cluster, listener, stop, width=2)
+    assert cluster.cancelled == [1, 2]
+    assert len(cluster.sent) == 2
+
+
+def test_what_a_run_needs_is_what_its_components_declare_and_its_limits(make_jobs):
+    """Threads count as processors; a GPU device needs a GPU."""
+    (job,) = make_jobs("toys/echo", "toys/diary", threads=2)
+    assert (remote.cpus(job), remote.gpus(job), remote.memory_mb(job)) == (2, 0, 200)
+    (job,) = make_jobs("toys/echo", "toys/diary", limits={"memory_mb": 500})
+    assert (remote.cpus(job), remote.memory_mb(job)) == (1, 500)
+    on_gpu = attrs.evolve(job, spec=attrs.evolve(job.spec, device="cuda:0"))
+    assert remote.gpus(on_gpu) == 1
+
+
+def test_slurm_is_asked_for_what_the_runs_need(store, make_jobs):
+    """With time to spare, so that it is sfumato that ends a run; alone where time is the result."""
+    job, *_ = make_jobs("toys/echo", "toys/diary", threads=2, limits={"seconds": 600, "memory_mb": 4000})
+    arrays = _Arrays(None, store, SubmititExecutor(8, address="slurm"), alone=True)
+    assert arrays.parameters([job, job]) == {
+        "name": "sfumato", "timeout_min": 23, "cpus_per_task": 2, "mem_gb": 5, "slurm_array_parallelism": 8,
+        "slurm_exclusive": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["ray", "submitit"])
+def test_another_process_cannot_be_this_process(name):
+    """`--isolation none` elsewhere means nothing."""
+    with pytest.raises(UsageError, match="isolation none"):
+        executor(name, isolation="none")
+
+
+def test_options_that_an_executor_does_not_have_are_refused():
+    """Instead of passed over."""
+    with pytest.raises(UsageError, match="--executor ray"):
+        LocalExecutor(address="1.2.3.4:6379")
+    with pytest.raises(UsageError, match="Leave -x out"):
+        LocalExecutor(options={"slurm_partition": "gpu"})
+    with pytest.raises(UsageError, match="slurm .the default. or local"):
+        SubmititExecutor(address="1.2.3.4")
+
+
+def test_without_slurm_the_way_to_try_is_told(store, make_jobs, listener, monkeypatch):
+    """No silent fall back to this machine."""
+    pytest.importorskip("submitit", reason="needs submitit (extra slurm)")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(BackendUnavailable, match="--address local"):
+        SubmititExecutor().run(store, make_jobs("toys/echo", "toys/noop"), listener, threading.Event())
+
+
+@pytest.mark.optional
+def test_submitit_makes_the_same_runs_and_keeps_limits(sfumato, tmp_path):
+    """With its local executor: one run ends well, one sleeps in C past its limit; nothing of submitit is left."""
+    pytest.importorskip("submitit", reason="needs submitit (extra slurm)")
+    experiment = tmp_path / "x.toml"
+    experiment.write_text(
+        "[limits]\nseconds = 3\n[[task]]\nuse='toys/fault'\nfault='sleep-in-c'\n[[task]]\nuse='toys/fault'\n"
+        "[[solver]]\nuse='toys/noop'\n"
+    )
+    here = sfumato("run", str(experiment), "--json", "--store", str(tmp_path / "here"), check=1)
+    there = sfumato("run", str(experiment), "--json", "--executor", "submitit", "--address", "local", "-j", "2", check=1)
+    a, b = ({r["status"]: r for r in map(json.loads, out.stdout.splitlines())} for out in (here, there))
+    assert set(a) == set(b) == {"timeout", "ok"}
+    assert a["ok"]["digest"] == b["ok"]["digest"]
+    assert not list((tmp_path / "store" / "submitit").glob("*.pkl"))
+
+
+@pytest.mark.optional
+def test_jobs_of_submitit_go_on_when_the_submitting_process_is_killed(sfumato, tmp_path):
+    """And status tells the truth all the while."""
+    pytest.importorskip("submitit", reason="needs submitit (extra slurm)")
+    words = [sys.executable, "-m", "sfumato", "run", "toys/fault", "--solver", "toys/noop", "-t", "seconds=1.0",
+             "--executor", "submitit", "--address", "local", "--store", str(tmp_path / "store")]  # fmt: skip
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    store = Store(tmp_path / "store")
+    deadline = time.monotonic() + 60
+    while not any(store.status(i) == "running" for i in store.ids()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert json.loads(sfumato("status", "--json").stdout)["status"] == "running"
+    while store.status(store.ids()[0]) == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert json.loads(sfumato("status", "--json").stdout)["status"] == "ok"
+
+
+def test_two_lanes_share_the_work(store, make_jobs, listener):
+    """Each run is made once."""
+    jobs = make_jobs("toys/echo", "toys/noop", seeds=8, shards=8)
+    records = sweep(store, plan(store, jobs), LocalExecutor(2, "group"), listener, threading.Event())
+    assert {r.status for r in records} == {Status.OK}
+    started = [e[1] for e in listener.events if e[0] == "started"]
+    assert sorted(started) == sorted(j.run_id for j in jobs)
