@@ -172,3 +172,34 @@ def test_mcp_serves_python_with_progress():
     assert first["files"] == [{"path": "f.txt", "bytes": 2, "text": "hi"}]
     assert second["output"] == "6" and not third["ok"]
     assert heard and heard[-1][1] == 20.0 and "8 bytes of output" in heard[-1][2]
+
+
+def test_verifiers_runs_programs_in_it():
+    """Through the package's own Runtime class: its bounded reads, its environment views, its teardown."""
+    pytest.importorskip("verifiers", reason="extra 'verifiers'")
+    from verifiers.v1.errors import SandboxError
+    from verifiers.v1.runtimes.base import Runtime
+
+    from sfumato_sandbox.bridges.verifiers import sfumato_runtime
+
+    async def scenario():
+        async with sfumato_runtime(timeout_seconds=1) as runtime:
+            assert isinstance(runtime, Runtime) and await runtime.alive()
+            await runtime.write(
+                "task/solve.py",
+                b"import os, sys\nprint(os.environ['WHO'], sys.argv[1])\nopen('r', 'w').write('12345')",
+            )
+            seen = await runtime.with_env({"WHO": "me"}).run_program(["python3", "task/solve.py", "x"], {})
+            assert (seen.exit_code, seen.stdout) == (0, "me x\n"), seen
+            assert await runtime.read("r") == b"12345"
+            with pytest.raises(SandboxError, match="over the 3 byte limit"):
+                await runtime.read("r", max_bytes=3)
+            with pytest.raises(SandboxError, match="no such file"):
+                await runtime.read("none")
+            assert (await runtime.run(["python3", "-c", "while True: x = 1"], {})).exit_code == 124
+            assert (await runtime.run(["python3", "-c", "import os; os.fork()"], {})).exit_code == 1
+            assert (await runtime.run(["uv", "--version"], {})).exit_code == 127
+            assert await runtime.read("r") == b"12345", "files outlive a killed program"
+        assert runtime.stopped and not await runtime.alive()
+
+    asyncio.run(scenario())

@@ -3,27 +3,24 @@
     import sfumato_sandbox.bridges.inspect_ai
     Task(…, sandbox="sfumato")
 
-`exec` runs what asks for Python: `python3 -c CODE`, `python3 FILE`, `python3 -` with input, and the
-`bash --login -c "python3 -"` of Inspect's own `python()` tool. Each run is a fresh confined process; files
-last for the sample. Any other command answers 127, as a shell does: there is no shell in here.
+`exec` runs what asks for Python (see `commands`), Inspect's own `python()` tool included. Each run is a
+fresh confined process; files last for the sample.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import posixpath
-import shlex
 from typing import Any, Literal, overload
 
 from inspect_ai.util import ExecResult, SandboxEnvironment, SandboxEnvironmentConfigType, sandboxenv
 
+from sfumato_sandbox.bridges.commands import Box
 from sfumato_sandbox.interpreter import Interpreter
 from sfumato_sandbox.records import Limits
 from sfumato_sandbox.session import Session
 
 DEFAULT_SECONDS = 180
-PYTHONS = ("python", "python3")
 
 
 @sandboxenv(name="sfumato")
@@ -34,7 +31,7 @@ class SfumatoSandboxEnvironment(SandboxEnvironment):
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self.session = session
+        self.box = Box(session)
 
     @classmethod
     async def sample_init(
@@ -58,7 +55,7 @@ class SfumatoSandboxEnvironment(SandboxEnvironment):
     ) -> None:
         """End the sample's process and remove its files."""
         for environment in environments.values():
-            environment.as_type(SfumatoSandboxEnvironment).session.close()
+            environment.as_type(SfumatoSandboxEnvironment).box.session.close()
 
     @classmethod
     async def task_cleanup(
@@ -82,48 +79,12 @@ class SfumatoSandboxEnvironment(SandboxEnvironment):
     ) -> ExecResult[str]:
         """Run Python as `cmd` asks for; raises TimeoutError after `timeout` seconds."""
         text = input.decode("utf-8", "replace") if isinstance(input, bytes) else input or ""
-        if len(cmd) == 4 and cmd[:3] == ["bash", "--login", "-c"]:
-            cmd = shlex.split(cmd[3])
-        if not cmd or posixpath.basename(cmd[0]) not in PYTHONS:
-            return ExecResult(
-                False, 127, "", f"{(cmd or [''])[0]}: not found: this sandbox runs python3 only\n"
-            )
-        arguments = cmd[1:]
-        program, name, stdin = text, "-", ""
-        if arguments[:1] == ["-c"] and len(arguments) > 1:
-            program, name, stdin, arguments = arguments[1], "-c", text, arguments[1:]
-        elif arguments and arguments[0] != "-":
-            try:
-                program, name, stdin = await self.read_file(arguments[0]), arguments[0], text
-            except FileNotFoundError:
-                return ExecResult(False, 2, "", f"python3: can't open file {arguments[0]!r}\n")
-        # The program begins on the first line, so that its tracebacks name the right lines.
-        prelude = (
-            f"import sys, os, io; sys.argv = {[name, *arguments[1:]]!r}; sys.stdin = io.StringIO({stdin!r}); "
-        )
-        prelude += f"os.environ.update({dict(env or {})!r}); "
-        if cwd:
-            prelude += f"os.makedirs({cwd!r}, exist_ok=True); os.chdir({cwd!r}); "
-        program = f"{prelude}exec(compile({program!r}, {name!r}, 'exec'), {{'__name__': '__main__'}})"
-        result = await asyncio.to_thread(self.session.step, program, float(timeout) if timeout else None)
-        if result.error is None:
-            return ExecResult(True, 0, result.stdout, result.stderr)
-        if result.error.type == "ActionTimeout":
-            raise TimeoutError(f"the command ran longer than {timeout or DEFAULT_SECONDS} s")
-        if result.error.type == "SystemExit":
-            status = result.error.message
-            code = int(status) if status.isdigit() else 0 if not status or status == "None" else 1
-            return ExecResult(code == 0, code, result.stdout, result.stderr)
-        shown = result.error.traceback or f"{result.error.type}: {result.error.message}"
-        return ExecResult(False, 1, result.stdout, f"{result.stderr}{shown}\n")
+        ran = await asyncio.to_thread(self.box.run, cmd, text, env, cwd, float(timeout) if timeout else None)
+        return ExecResult(ran.status == 0, ran.status, ran.stdout, ran.stderr)
 
     async def write_file(self, file: str, contents: str | bytes) -> None:
         """Write a file of the sample."""
-        content = contents.encode() if isinstance(contents, str) else contents
-        files = self.session.files()
-        if file in files and files[file] is None:
-            raise IsADirectoryError(f"{file} is a directory")
-        self.session.put_file(posixpath.normpath(file), content)
+        self.box.write(file, contents.encode() if isinstance(contents, str) else contents)
 
     @overload
     async def read_file(self, file: str, text: Literal[True] = True) -> str: ...
@@ -133,11 +94,5 @@ class SfumatoSandboxEnvironment(SandboxEnvironment):
 
     async def read_file(self, file: str, text: bool = True) -> Any:
         """Read a file of the sample."""
-        files = self.session.files()
-        name = posixpath.normpath(file)
-        if name not in files:
-            raise FileNotFoundError(f"{file}: no such file in the sandbox")
-        content = files[name]
-        if content is None:
-            raise IsADirectoryError(f"{file} is a directory")
+        content = self.box.read(file)
         return content.decode() if text else content
