@@ -117,3 +117,13 @@ def sfumato_commands() -> Iterator[CommandSpec]:
     yield CommandSpec(
         "fetch", target="sfumato_ofs.cli:fetch", help="Download German Credit and COMPAS, with checksums"
     )
+    yield CommandSpec(
+        "sweep", target="sfumato_ofs.cli:sweep", help="Is any threshold feasible on a logged score file?"
+    )
+    yield CommandSpec(
+        "replay", target="sfumato_ofs.cli:replay", help="Verify an audit log and replay its decisions"
+    )
+    yield CommandSpec("report", target="sfumato_ofs.cli:report", help="Model-risk report from an audit log")
+    yield CommandSpec(
+        "plots", target="sfumato_ofs.cli:plots", help="Pictures of the search beside its baselines"
+    )

@@ -1,0 +1,88 @@
+"""Sweeping a logged score file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfumato_ofs.constraints import Constraints
+from sfumato_ofs.errors import OfsError
+from sfumato_ofs.logged import Logged, read_scores, sweep_scores
+from sfumato_ofs.loops import threshold_grid
+
+CSV = "id,score,group,label\n1,0.9,north,1\n2,0.4,north,0\n3,0.8,south,1\n4,0.2,south,\n"
+
+
+def test_a_csv_is_read_by_column_name(tmp_path: Path) -> None:
+    """Groups are sorted by name; an empty outcome is unknown."""
+    path = tmp_path / "log.csv"
+    path.write_text(CSV)
+    people = read_scores(path)
+    assert people.names == ("north", "south") and people.groups.tolist() == [0, 0, 1, 1]
+    assert people.scores.tolist() == [0.9, 0.4, 0.8, 0.2]
+    assert people.labels[:3].tolist() == [1, 0, 1] and np.isnan(people.labels[3])
+
+
+@pytest.mark.optional
+def test_parquet_reads_as_csv_does(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow (extra parquet)")
+    from pyarrow import parquet
+
+    table = pyarrow.table({"score": [0.9, 0.4], "group": ["n", "s"], "label": [1, None]})
+    parquet.write_table(table, tmp_path / "log.parquet")
+    people = read_scores(tmp_path / "log.parquet")
+    assert people.scores.tolist() == [0.9, 0.4] and np.isnan(people.labels[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("score,group,label\n0.9,n,1\n", "column 'group' has one group only"),
+        ("p,group,label\n0.9,n,1\n0.8,s,1\n", "column 'score' is not in"),
+        ("score,group,label\nhigh,n,1\n0.8,s,1\n", "column 'score' must hold numbers, got 'high' in row 1"),
+        ("score,group,label\n1.9,n,1\n0.8,s,1\n", "scores must lie"),
+        ("score,group,label\n,n,1\n0.8,s,1\n", "column 'score' is empty in row 1"),
+        ("score,group,label\n0.9,n,2\n0.8,s,1\n", "labels must be 0, 1 or NaN"),
+    ],
+)
+def test_bad_files_name_the_column(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(text)
+    with pytest.raises(OfsError, match=message):
+        read_scores(path)
+
+
+def test_rates_bounds_and_reward_by_hand() -> None:
+    """Two people a group: rates, residuals, Hoeffding widths, and reward where outcomes are known."""
+    people = Logged(
+        np.array([0.9, 0.4, 0.8, 0.2]), np.array([0, 0, 1, 1]), np.array([1, 0, 1, np.nan]), ("n", "s")
+    )
+    table = sweep_scores(people, Constraints(), np.array([0.0, 0.4, 0.85]))
+    assert table.rates.tolist() == [[1.0, 1.0], [1.0, 0.5], [0.5, 0.0]]
+    assert table.residuals[1] == pytest.approx([0.4, -0.6, 0.3 - 0.75])
+    width = 2 * np.sqrt(np.log(2 * 3 * 3 / 0.05) / 4)
+    assert table.upper[1, 0] - table.residuals[1, 0] == pytest.approx(width)
+    assert table.reward == pytest.approx([1.0 * (2 * 2 / 3 - 1), 0.75 * (2 * 2 / 3 - 1), 0.25])
+    assert table.holds.tolist() == [True, False, False] and table.best == 0
+    assert not table.certified.any() and table.possible.all()
+
+
+def test_a_large_sample_certifies_and_rules_out() -> None:
+    """50,000 people of a known population: what is certified holds in truth, what is ruled out does not."""
+    from scipy.stats import beta
+
+    rng = np.random.default_rng(0)
+    groups = (rng.random(50000) < 0.4).astype(int)
+    mean = np.where(groups == 1, 0.45, 0.60)
+    scores = rng.beta(8 * mean, 8 * (1 - mean))
+    labels = (rng.random(50000) < scores).astype(float)
+    grid = threshold_grid(21)
+    table = sweep_scores(Logged(scores, groups, labels, ("0", "1")), Constraints(), grid)
+    gaps = beta(8 * 0.45, 8 * 0.55).cdf(grid) - beta(8 * 0.60, 8 * 0.40).cdf(grid)
+    rate = 1 - 0.6 * beta(4.8, 3.2).cdf(grid) - 0.4 * beta(3.6, 4.4).cdf(grid)
+    true = (np.abs(gaps) <= 0.1) & (rate >= 0.3)
+    assert table.certified.any() and (~table.possible).any()
+    assert true[table.certified].all() and not true[~table.possible].any()
+    assert table.best is not None and grid[table.best] == 0.2
