@@ -5,6 +5,7 @@ Each function returns value, interval, count and details, as the claims want the
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -159,6 +160,7 @@ def run_two_by_two(
     seed: int = 3407,
     match: str = "episodes",
     cue: str = "none",
+    device: str = "",
     artifacts: str = "",
     report: Callable[[str], None] = _silent,
 ) -> dict[str, Any]:
@@ -170,6 +172,12 @@ def run_two_by_two(
 
     from sfumato_opaque_knapsack import learned, study
 
+    device = device or ("cuda" if size == "gpu" else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            f"size {size!r} is meant for a CUDA device and torch {torch.__version__} sees none; run it where there is one, "
+            "or give device='cpu' and hours of time"
+        )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # bits do not depend on how many cores are free
     begun, cpu = time.perf_counter(), time.process_time()
@@ -206,6 +214,7 @@ def run_two_by_two(
             "seed": seed,
             "match": match,
             "cue": cue,
+            "device": device,
             "episodes": chosen.episodes,
             "torch": torch.__version__,
             "wall_seconds": time.perf_counter() - begun,
@@ -214,15 +223,17 @@ def run_two_by_two(
     }
 
 
-_HELD: dict[tuple[Any, ...], dict[str, Any]] = {}
-
-
 def _study(size: str, seed: int, cue: str) -> dict[str, Any]:
-    """Several claims read one study; within a process it runs once."""
-    key = (size, seed, cue)
-    if key not in _HELD:
-        _HELD[key] = run_two_by_two(size=size, seed=seed, cue=cue)
-    return _HELD[key]
+    """Several claims read one study; it is kept with the trained decoders, under the digest of this package's code."""
+    from sfumato.provenance import code_digest
+
+    def build(folder: Path) -> None:
+        (folder / "study.json").write_text(json.dumps(run_two_by_two(size=size, seed=seed, cue=cue)))
+
+    key = {"size": size, "seed": seed, "cue": cue, "code": code_digest(__package__)}
+    folder = ArtifactStore(None).get_or_build("opaque-knapsack/two-by-two", key, build)
+    result: dict[str, Any] = json.loads((folder / "study.json").read_text())
+    return result
 
 
 def two_by_two(figure: str, size: str = "cpu", seed: int = 3407, cue: str = "none") -> dict[str, Any]:

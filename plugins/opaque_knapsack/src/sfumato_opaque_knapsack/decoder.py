@@ -143,11 +143,12 @@ class Stream:
         self.model, self.most, self.t = model, min(most, model.config.positions), 0
         n, heads, h = model.config.layers, model.config.heads, model.config.head_width
         self._room = min(256, self.most)
-        self._k = [torch.empty(rows, heads, self._room, h) for _ in range(n)]
-        self._v = [torch.empty(rows, heads, self._room, h) for _ in range(n)]
+        new = model.embedding.weight.new_zeros
+        self._k = [new(rows, heads, self._room, h) for _ in range(n)]
+        self._v = [new(rows, heads, self._room, h) for _ in range(n)]
         n_copy = heads // 2 if model.config.copy_heads else 0
-        self._past = [torch.zeros(rows, CONTEXT - 1, n_copy * h) if n_copy else None for _ in range(n)]
-        self._last = [torch.zeros(rows, 1, n_copy, h) if n_copy else None for _ in range(n)]
+        self._past = [new(rows, CONTEXT - 1, n_copy * h) if n_copy else None for _ in range(n)]
+        self._last = [new(rows, 1, n_copy, h) if n_copy else None for _ in range(n)]
 
     @torch.inference_mode()
     def step(self, tokens: Tensor) -> Tensor:
@@ -233,11 +234,14 @@ def train(
     pad: int = 0,
     report: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> dict[str, float]:
-    """Train in place and return the last figures: loss on assistant tokens, tokens seen, steps, seconds.
+    """Train in place, on the device that the model is on (bf16 on CUDA), and return the last figures.
+
+    They are loss on assistant tokens, tokens seen, steps, seconds.
 
     With `seconds` set, the schedule still spans all epochs and training stops when the time is up; the result says so
     (`finished` 0). Bits are the same for a seed on the same machine and thread count, unless the time cut training.
     """
+    device = model.embedding.weight.device
     generator = torch.Generator().manual_seed(config.seed)
     plan: list[list[int]] = []
     whole = math.ceil(config.epochs)
@@ -269,9 +273,10 @@ def train(
         for i, k in enumerate(group):
             tokens[i, : len(examples[k][0])] = torch.tensor(examples[k][0])
             learn[i, : len(examples[k][1])] = torch.tensor(examples[k][1])
-        logits = model(tokens[:, :-1])
-        target = learn[:, 1:]
-        loss = F.cross_entropy(logits[target], tokens[:, 1:][target])
+        tokens, target = tokens.to(device), learn[:, 1:].to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            logits = model(tokens[:, :-1])
+        loss = F.cross_entropy(logits[target].float(), tokens[:, 1:][target])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip)
@@ -294,8 +299,8 @@ def save(folder: Path, model: CopyDecoder) -> None:
     torch.save(model.state_dict(), folder / "decoder.pt")
 
 
-def load(folder: Path) -> CopyDecoder:
-    """Read a model that `save` wrote."""
+def load(folder: Path, device: str = "cpu") -> CopyDecoder:
+    """Read a model that `save` wrote, onto a device."""
     model = CopyDecoder(DecoderConfig(**json.loads((folder / "decoder.json").read_text())))
-    model.load_state_dict(torch.load(folder / "decoder.pt", weights_only=True))
-    return model.eval()
+    model.load_state_dict(torch.load(folder / "decoder.pt", weights_only=True, map_location="cpu"))
+    return model.to(device).eval()

@@ -79,6 +79,7 @@ class ScriptedExpert:
         self._room = self._capacity
         self._rows: list[Row] = []
         self._refused: list[str] = []
+        self._taken = False
         self._restarts = 0
 
     def act(self, observation: str) -> str:
@@ -97,6 +98,7 @@ class ScriptedExpert:
             room=self._room,
             rows=tuple(self._rows),
             refused=tuple(self._refused),
+            taken=self._taken,
         )
         code = self._style.persistent(turn) if self.regime == "persistent" else self._style.stateless(turn)
         words = styles.prose(self._kind, self._rng)
@@ -117,6 +119,7 @@ class ScriptedExpert:
             self._rows = styles.read_rows(output, self._id_pattern)
             self._refused = styles.read_refused(output)
             self._room = self._room if room is None else room
+            self._taken = True
             self._kind = "take" if pending else "finish"
         elif not self._kind:
             self._kind = "first"

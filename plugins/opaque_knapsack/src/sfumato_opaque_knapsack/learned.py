@@ -21,6 +21,8 @@ from sfumato_opaque_knapsack.traces import TraceSettings, make_pairs, matched_by
 
 RUNTIMES = {regime: f"runtime-{regime}/python" for regime in REGIMES}
 TOKENIZER_PAIRS = 200
+RECIPE = 1
+"""Raised whenever traces, tokenizer, model or training change, so that kept models are not taken for new ones."""
 
 
 @attrs.frozen
@@ -40,7 +42,7 @@ class Size:
     lr: float = 2e-3
     batch_tokens: int = 6144
     episodes: int = 60
-    context: int = 3072
+    context: int = 2048
     max_turns: int = 40
 
 
@@ -64,6 +66,7 @@ def train_decoder(
     *,
     seed: int = 3407,
     match: str = "episodes",
+    device: str = "cpu",
     seconds: float | None = None,
     report: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> dict[str, Any]:
@@ -87,7 +90,7 @@ def train_decoder(
     torch.manual_seed(seed)
     model = CopyDecoder(
         DecoderConfig(len(tokenizer), size.width, size.layers, size.heads, positions=max(size.context, 4096))
-    )
+    ).to(device)
     config = TrainConfig(
         lr=size.lr, epochs=size.epochs, batch_tokens=size.batch_tokens, seed=seed, seconds=seconds
     )
@@ -107,9 +110,9 @@ def train_decoder(
     return figures
 
 
-def load(folder: Path) -> tuple[CopyDecoder, TraceTokenizer]:
+def load(folder: Path, device: str = "cpu") -> tuple[CopyDecoder, TraceTokenizer]:
     """Read what `train_decoder` wrote."""
-    return decoder.load(folder), TraceTokenizer.load(folder / "tokenizer.json")
+    return decoder.load(folder, device), TraceTokenizer.load(folder / "tokenizer.json")
 
 
 def play_cell(
@@ -118,12 +121,13 @@ def play_cell(
     runtime: Any,
     ctx: Any,
     *,
-    batch: int = 30,
+    batch: int = 60,
+    device: str = "cpu",
     settings: study.PlaySettings | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[study.Played]:
     """Play the evaluation instances of a size with one model in one runtime."""
-    model, tokenizer = load(folder)
+    model, tokenizer = load(folder, device)
     level = level_named(size.level)
     settings = attrs.evolve(settings or study.PlaySettings(), context=size.context)
     played: list[study.Played] = []
@@ -152,6 +156,7 @@ def two_by_two(
     *,
     seed: int = 3407,
     match: str = "episodes",
+    device: str = "cpu",
     train_regimes: Sequence[str] = REGIMES,
     settings: study.PlaySettings | None = None,
     runtime_settings: dict[str, Any] | None = None,
@@ -165,11 +170,11 @@ def two_by_two(
     cells: dict[str, list[study.Played]] = {}
     training = {}
     for regime in train_regimes:
-        key = {"size": attrs.asdict(size), "regime": regime, "seed": seed, "match": match, "recipe": 1}
+        key = {"size": attrs.asdict(size), "regime": regime, "seed": seed, "match": match, "recipe": RECIPE}
 
         def build(folder: Path, regime: str = regime) -> None:
             train_decoder(
-                folder, size, regime, seed=seed, match=match,
+                folder, size, regime, seed=seed, match=match, device=device,
                 report=lambda row: report(
                     f"train {regime}: step {row['step']:.0f} of {row['steps']:.0f}, loss {row['loss']:.3f}"
                 ),

@@ -8,7 +8,7 @@ do not see each other: sampling draws from one generator per row, so a row's tex
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -135,7 +135,8 @@ def play_batch(
             for row in live:
                 row.next = row.forced.pop(0) if row.forced else row.said[-1]
                 row.context += 1
-            logits = stream.step(torch.tensor([row.next for row in live])).numpy()
+            fed = torch.tensor([row.next for row in live], device=model.embedding.weight.device)
+            logits = stream.step(fed).cpu().numpy()
             for row, scores in zip(live, logits, strict=True):
                 if not row.forced:
                     _advance(
@@ -152,7 +153,7 @@ def play_batch(
                 keep = [i for i, row in enumerate(live) if not row.ended]
                 live = [live[i] for i in keep]
                 if live:
-                    stream.keep(torch.tensor(keep))
+                    stream.keep(torch.tensor(keep, device=model.embedding.weight.device))
         seconds = time.perf_counter() - begun
         for row in rows:
             row.session = None
@@ -301,6 +302,3 @@ def compare_cells(cells: Mapping[str, Sequence[Played]], *, margin: float = 0.05
         logs = {name: [float(np.log(max(p.tokens.completion, 1))) for p in cells[name]] for name in names}
         out["token_interaction"] = attrs.asdict(metrics.interaction(*(logs[name] for name in CELLS)))
     return out
-
-
-Report = Callable[[str], None]

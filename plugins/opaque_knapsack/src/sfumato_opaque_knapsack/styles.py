@@ -5,7 +5,7 @@ calls them afterwards; stateless code restates imports and the state it needs as
 blocks printed. All styles print the same four facts in their own layout, so that one reader serves them all:
 
     a row         id, weight, value, class            (stateless only: persistent code keeps rows in variables)
-    left N        inspections that remain
+    left N        inspections that remain (`seen all` stands for none)
     room N        capacity that remains
     pending N     rows worth trying that remain
 
@@ -29,6 +29,7 @@ class Turn:
 
     `kind` is first, inspect, take or finish. Positions index the inspection order
     `ids[(start + stride * i) % n]`; `offset` is the first position of this batch, `batch` its size.
+    `taken` says that an earlier block has taken items, so that `rows` are what it left over.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Turn:
     room: int = 0
     rows: tuple[Row, ...] = ()
     refused: tuple[str, ...] = ()
+    taken: bool = False
 
     @property
     def stop(self) -> int:
@@ -409,11 +411,12 @@ ids = {_order(turn, "ids")}
 rows, bad, pos, room = [], set(), 0, {turn.capacity}
 def look(k):
     global pos
-    for i in ids[pos:pos + k][:{turn.budget} - pos]:
+    for i in ids[pos:min(pos + k, {turn.budget})]:
         d = json.loads(inspect(i))
         rows.append((i, d["weight"], d["value"], d["class"]))
     pos += k
-    print("left", max(0, min({turn.budget}, len(ids)) - pos))
+    left = max(0, min({turn.budget}, len(ids)) - pos)
+    print("left", left) if left else print("seen all")
 def grab(k):
     global room
     for r in sorted(rows, key=lambda r: (-r[2] / r[1], r[0])):
@@ -435,20 +438,27 @@ def _compact_stateless(turn: Turn) -> str:
         return f"""import json
 ids = json.loads(list_items())
 ids = {_order(turn, "ids")}
-def look(i):
-    d = json.loads(inspect(i))
-    print(i, d["weight"], d["value"], d["class"], sep=",")
-for i in ids[{turn.offset}:{turn.stop}][:{turn.budget} - {turn.offset}]:
-    look(i)
-print("left", max(0, min({turn.budget}, len(ids)) - {turn.stop}))""".replace("ids = ids\n", "")
+def look(n):
+    d = json.loads(inspect(ids[n]))
+    print(n, end=":")
+    print(ids[n], d["weight"], d["value"], d["class"], sep=",")
+for n in range({turn.offset}, min({turn.stop}, {turn.budget})):
+    look(n)
+left = max(0, min({turn.budget}, len(ids)) - {turn.stop})
+print("left", left) if left else print("seen all")""".replace("ids = ids\n", "")
     if turn.kind == "take":
-        literal = "\n".join(f"{r.id},{r.weight},{r.value},{r.label}" for r in turn.rows)
-        bad = "".join(turn.refused)
+        # Numbered rows: whoever copies them from several outputs knows which comes next. What an earlier take left
+        # over is numbered anew, behind another mark, so that no two outputs answer to the same number.
+        mark = ";" if turn.taken else ":"
+        literal = "\n".join(
+            f"{n}{mark}{r.id},{r.weight},{r.value},{r.label}" for n, r in enumerate(turn.rows)
+        )
         return f'''text = """
 {literal}
 """
-rows = [(i, int(w), int(v), c) for i, w, v, c in (t.split(",") for t in text.split())]
-k, bad, room = {turn.cap}, set("{bad}"), {turn.room}
+rows = [t.split("{mark}")[1].split(",") for t in text.split()]
+rows = [(i, int(w), int(v), c) for i, w, v, c in rows]
+k, bad, room = {turn.cap}, set(), {turn.room}
 for r in sorted(rows, key=lambda r: (-r[2] / r[1], r[0])):
     if k and r[3] not in bad and r[1] <= room:
         k -= 1
@@ -459,9 +469,9 @@ for r in sorted(rows, key=lambda r: (-r[2] / r[1], r[0])):
         except Exception:
             bad.add(r[3])
 rows = [r for r in rows if r[3] not in bad and r[1] <= room]
-for r in rows:
+for n, r in enumerate(rows):
+    print(n, end=";")
     print(*r, sep=",")
-print("refused", *sorted(bad))
 print("room", room, "pending", len(rows))'''
     return "finish()"
 
@@ -521,6 +531,8 @@ def read_rows(text: str, id_pattern: str) -> list[Row]:
 
 def read_number(text: str, word: str) -> int | None:
     """Return the last number printed after a word, None when the word was not printed."""
+    if word == "left" and "seen all" in text:
+        return 0
     found = re.findall(rf"\b{word}\W+(\d+)", text)
     return int(found[-1]) if found else None
 
