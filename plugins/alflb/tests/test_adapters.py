@@ -23,6 +23,7 @@ from sfumato_alflb.config import (
     SweepsConfig,
 )
 from sfumato_alflb.evaluators import BalanceEvaluator, TrainingEvaluator
+from sfumato_alflb.scorefiles import load_scores
 from sfumato_alflb.solvers import (
     AuxLossSolver,
     BiasSolver,
@@ -32,7 +33,7 @@ from sfumato_alflb.solvers import (
     QuantileSolver,
     SinkhornSolver,
 )
-from sfumato_alflb.tasks import CharLmTask, ScoresTask, StreamTask, chosen_by, load_scores
+from sfumato_alflb.tasks import CharLmTask, ScoresTask, StreamTask, chosen_by
 
 
 def figures(task, solver, evaluator=None, indices=(0,), seed=0):
@@ -136,7 +137,7 @@ def test_scores_are_read_from_files(tmp_path) -> None:
 def test_a_model_is_trained_under_each_choice_from_the_same_start() -> None:
     """Four steps of a tiny model: same batches, same first loss, figures finite."""
     pytest.importorskip("torch", reason="needs the extra 'torch'")
-    task = CharLmTask(CharLmConfig(4, 16, 1, 2, 4, 2, 0, 16, 128, 8))
+    task = CharLmTask(CharLmConfig(4, 16, 1, 2, 4, 2, 0, 16, 32, 8, valid_characters=1000))
     for solver in (BiasSolver(BiasConfig(u=0.01)), AuxLossSolver(AuxLossConfig(0.01, 1e-3))):
         got, digest = figures(task, solver, TrainingEvaluator())
         assert 3.0 < got["valid_loss"] < 5.5 and got["max_vio_global"] >= 0

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 pytest.importorskip("sfumato", reason="needs the extra 'sfumato'")
-pytest_plugins = ["sfumato.testing"]
 
+from sfumato.testing import pytest_generate_tests as pytest_generate_tests
 from sfumato.testing import test_plugin_keeps_its_promise as test_plugin_keeps_its_promise
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sfumato_alflb import (
     AlfProblem,
     ArgumentError,
@@ -21,7 +22,9 @@ def figures(problem: AlfProblem, chosen: np.ndarray) -> tuple[float, float]:
     return max_vio(chosen.sum(axis=0)), affinity(problem, chosen) / OPTIMUM
 
 
-@pytest.mark.parametrize(("sweeps", "vio", "ratio"), [(1, 0.154, 1.0083), (4, 0.029, 1.0009), (8, 0.0039, 1.00006)])
+@pytest.mark.parametrize(
+    ("sweeps", "vio", "ratio"), [(1, 0.154, 1.0083), (4, 0.029, 1.0009), (8, 0.0039, 1.00006)]
+)
 def test_two_sided_quantile_prices_balance_in_few_sweeps(
     skew: np.ndarray, sweeps: int, vio: float, ratio: float
 ) -> None:
@@ -39,7 +42,9 @@ def test_clipped_prices_balance_slowly(skew: np.ndarray, sweeps: int, vio: float
     assert got[0] == pytest.approx(vio, abs=6e-3) and got[1] == pytest.approx(ratio, abs=6e-4)
 
 
-@pytest.mark.parametrize(("tau", "vio", "ratio"), [(0.1, 0.318, 1.027), (0.05, 0.900, 1.078), (0.01, 2.66, 1.111)])
+@pytest.mark.parametrize(
+    ("tau", "vio", "ratio"), [(0.1, 0.318, 1.027), (0.05, 0.900, 1.078), (0.01, 2.66, 1.111)]
+)
 def test_sinkhorn_after_a_hundred_iterations(skew: np.ndarray, tau: float, vio: float, ratio: float) -> None:
     """Top K of the smoothed plan is not balanced."""
     problem = AlfProblem(skew, 8)

@@ -70,6 +70,7 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "RULES",
     "AlfProblem",
     "AlfRun",
     "AlflbError",
@@ -85,7 +86,6 @@ __all__ = [
     "LpSolution",
     "MissingExtraError",
     "OnlineRun",
-    "RULES",
     "Routed",
     "Routing",
     "ScoreStream",

@@ -58,7 +58,8 @@ class Balancer:
         """Return the figures of the last update of every router, by its name in the model."""
         counts = self.last_counts or [torch.zeros_like(state.counts) for state in self.states]
         return {
-            name: load_report(state, c) for name, state, c in zip(self.names, self.states, counts, strict=True)
+            name: load_report(state, c)
+            for name, state, c in zip(self.names, self.states, counts, strict=True)
         }
 
     def totals(self, *, reset: bool = True) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import attrs
 import numpy as np
 
 from .config import CharLmConfig, RouterChoice
@@ -27,7 +28,7 @@ ARMS: dict[str, RouterChoice] = {
     "prop_sqrt 0.05": RouterChoice(rule="prop_sqrt", u=0.05),
 }
 # A sixteenth of the small model's work: 308,288 weights.
-SCALED = {"dim": 64, "n_layers": 2, "heads": 2, "expert_width": 64, "context": 64}
+SCALED: dict[str, Any] = {"dim": 64, "n_layers": 2, "heads": 2, "expert_width": 64, "context": 64}
 
 
 def _mean(values: Any) -> dict[str, Any]:
@@ -52,7 +53,13 @@ def improvement_condition(instances: int = 12, steps: int = 200, seed: int = 0) 
     n = sum(r.n_updates for r in reports)
     worst = max(r.largest_error for r in reports)
     share = sum(r.improved for r in reports) / n
-    return {"value": worst, "low": worst, "high": worst, "n": n, "details": {"share of updates that improved": share}}
+    return {
+        "value": worst,
+        "low": worst,
+        "high": worst,
+        "n": n,
+        "details": {"share of updates that improved": share},
+    }
 
 
 def preference_rule(updates: int = 10_000, seed: int = 0) -> dict[str, Any]:
@@ -69,7 +76,13 @@ def preference_rule(updates: int = 10_000, seed: int = 0) -> dict[str, Any]:
         violations += moves.violations + moves.load_violations
         n_moved += moves.n_moved
     value = float(violations)
-    return {"value": value, "low": value, "high": value, "n": n_moved, "details": {"tokens that moved": n_moved}}
+    return {
+        "value": value,
+        "low": value,
+        "high": value,
+        "n": n_moved,
+        "details": {"tokens that moved": n_moved},
+    }
 
 
 def balance_band(instances: int = 50, max_steps: int = 400_000, seed: int = 0) -> dict[str, Any]:
@@ -133,7 +146,11 @@ def exact_optimum(kind: str = "skew", u: float = 0.5, steps: int = 600) -> dict[
     scores = fixed_scores(kind, 4096, 64, np.random.default_rng(0))
     run = alf_run(AlfProblem(scores, 8), "prop_inv", u, steps=steps)
     value = float(run.n_updates + 1) if run.final.is_optimal() else float("inf")
-    details = {"objective": run.final.objective, "certificate gap": run.final.gap, "MaxVio": run.final.max_vio}
+    details = {
+        "objective": run.final.objective,
+        "certificate gap": run.final.gap,
+        "MaxVio": run.final.max_vio,
+    }
     return {"value": value, "low": value, "high": value, "n": 1, "details": details}
 
 
@@ -146,7 +163,7 @@ def trained(arm: str, seed: int, steps: int, scaled: bool) -> dict[str, float]:
     from .text import help_topics
 
     torch.set_num_threads(1)
-    config = CharLmConfig(steps=steps, **(SCALED if scaled else {}))
+    config = attrs.evolve(CharLmConfig(steps=steps), **(SCALED if scaled else {}))
     report = train(help_topics(), config, ARMS[arm], np.random.default_rng(seed))
     return {
         "validation nats per character": report.valid_loss,

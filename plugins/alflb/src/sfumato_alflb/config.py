@@ -47,7 +47,7 @@ class CharLmConfig:
 
     The defaults are the small model: 2.4 million weights. Sizes for a GPU: dim 512, n_layers 8, heads 8,
     experts 64, k 6, shared 2, expert_width 256, batch 64, context 512, bf16 true.
-    steps: optimiser steps. bf16: run experts and attention in bfloat16 (the router stays float32).
+    steps: optimiser steps. valid_characters: length of text to validate on, 0 for all that is held out. bf16: run experts and attention in bfloat16 (the router stays float32).
     """
 
     steps: int = attrs.field(default=1000, validator=_positive)
@@ -62,6 +62,7 @@ class CharLmConfig:
     batch: int = attrs.field(default=16, validator=_positive)
     learning_rate: float = attrs.field(default=1e-3, validator=v.gt(0.0))
     bf16: bool = False
+    valid_characters: int = attrs.field(default=0, validator=v.ge(0))
 
 
 @attrs.frozen

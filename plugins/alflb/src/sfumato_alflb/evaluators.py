@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+
 from sfumato.protocols import Evaluator
 from sfumato.records import Metric, Trace
 

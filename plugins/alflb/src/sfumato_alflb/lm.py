@@ -30,7 +30,7 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor, routed: Routed) -> Tensor:
         """Return the weighted sum of the chosen experts' outputs for tokens x [n, dim]."""
-        n_tokens, k = routed.experts.shape
+        k = routed.experts.shape[1]
         expert, order = routed.experts.reshape(-1).sort(stable=True)
         sizes = torch.bincount(expert, minlength=self.up.shape[0]).tolist()
         token = order // k
@@ -59,7 +59,9 @@ class Block(nn.Module):
         )  # fmt: skip
         self.experts = Experts(config.experts, dim, config.expert_width)
         width = config.shared * config.expert_width
-        self.shared = nn.Sequential(nn.Linear(dim, width), nn.GELU(), nn.Linear(width, dim)) if width else None
+        self.shared = (
+            nn.Sequential(nn.Linear(dim, width), nn.GELU(), nn.Linear(width, dim)) if width else None
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Routed]:
         """Return the block's output [B, T, dim] and its routing with shapes [B, T, ...]."""
@@ -98,6 +100,7 @@ class CharLm(nn.Module):
         """Draw all weights from `generator`; layers that write to the residual stream are scaled down."""
         for weight in (self.embed.weight, self.place.weight):
             weight.normal_(0.0, 0.02, generator=generator)
+        writers: list[Any] = []
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 module.weight.normal_(0.0, module.in_features**-0.5, generator=generator)
@@ -108,10 +111,12 @@ class CharLm(nn.Module):
                 module.down.normal_(0.0, module.down.shape[1] ** -0.5 * residual, generator=generator)
             elif isinstance(module, BiasRouter):
                 module.reset_parameters(generator)
-        for block in self.blocks:
-            block.out.weight.mul_(residual)
-            if block.shared is not None:
-                block.shared[2].weight.mul_(residual)
+            elif isinstance(module, Block):
+                writers.append(module.out)
+                if module.shared is not None:
+                    writers.append(module.shared[2])
+        for writer in writers:
+            writer.weight.mul_(residual)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, list[Routed]]:
         """Return logits [B, T, n_characters] and each layer's routing."""
@@ -163,12 +168,16 @@ def train(
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     model = CharLm(len(text.characters), config, choice, generator).to(device)
     n_weights = sum(weight.numel() for weight in model.parameters())
-    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01
+    )
     balancer = Balancer(model)
     balancer.install(optimizer)
     data = torch.from_numpy(text.train)
     if len(data) <= config.context or len(text.valid) <= config.context:
-        raise ArgumentError("context", f"fewer characters than the text has ({len(text.valid)})", repr(config.context))
+        raise ArgumentError(
+            "context", f"fewer characters than the text has ({len(text.valid)})", repr(config.context)
+        )
     losses, vio, loads = np.empty(config.steps), np.empty((config.steps, config.n_layers)), []
     begin = time.process_time()
     for step in range(config.steps):
@@ -223,9 +232,10 @@ def _auxiliary(routings: list[Routed], choice: RouterChoice) -> Tensor | float:
 
 @torch.no_grad()
 def validate(model: CharLm, text: CharText, config: CharLmConfig, device: str) -> tuple[float, np.ndarray]:
-    """Return nats per character and the loads [n_layers, E] over the whole validation text."""
+    """Return nats per character and the loads [n_layers, E] over the validation text."""
     model.eval()
-    n_windows = (len(text.valid) - 1) // config.context
+    n_characters = min(len(text.valid), config.valid_characters or len(text.valid))
+    n_windows = max(1, (n_characters - 1) // config.context)
     data = torch.from_numpy(text.valid[: n_windows * config.context + 1]).to(device)
     inputs, targets = (part.view(n_windows, config.context) for part in (data[:-1], data[1:]))
     counts = np.zeros((config.n_layers, config.experts), dtype=np.int64)

@@ -26,29 +26,47 @@ def sfumato_components() -> Iterator[ComponentSpec]:
     yield ComponentSpec(
         "task", "alflb/scores", target="sfumato_alflb.tasks:ScoresTask",
         config="sfumato_alflb.config:ScoresConfig", evaluators=("alflb/balance",), backends=_NUMPY,
+        sample={"n_tokens": 64, "n_experts": 8, "k": 2},
         summary="assign one fixed matrix of router scores to experts", source=_PAPER,
     )  # fmt: skip
     yield ComponentSpec(
         "task", "alflb/stream", target="sfumato_alflb.tasks:StreamTask",
         config="sfumato_alflb.config:StreamConfig", evaluators=("alflb/balance",), backends=_NUMPY,
+        sample={"n_batches": 3, "n_tokens": 32, "n_experts": 8},
         summary="assign a stream of batches, i.i.d. or drifting", source=_PAPER,
     )  # fmt: skip
     yield ComponentSpec(
         "task", "alflb/char-lm", target="sfumato_alflb.tasks:CharLmTask",
         config="sfumato_alflb.config:CharLmConfig", evaluators=("alflb/training",), backends=_TORCH,
+        sample={
+            "steps": 2, "dim": 16, "n_layers": 1, "heads": 2, "experts": 4, "expert_width": 16, "batch": 4,
+            "context": 32, "valid_characters": 512,
+        },
         summary="train a small mixture-of-experts character model; the action configures its routers",
         source=_METHOD,
     )  # fmt: skip
-    yield _solver("bias", "BiasSolver", "BiasConfig", "bias per expert, updated from past loads; every rule", _METHOD)
-    yield _solver("lp", "LpSolver", "LpConfig", "the exact optimum of each batch, by linear program or flow", _PAPER)
-    yield _solver("quantile", "QuantileSolver", "SweepsConfig", "two-sided quantile prices on each batch", "own work")
-    yield _solver("bip", "BipSolver", "SweepsConfig", "clipped dual coordinate sweeps on each batch", "arXiv:2502.15451")
-    yield _solver("sinkhorn", "SinkhornSolver", "SinkhornConfig", "Sinkhorn scaling, then top K", "arXiv:2202.01169")
+    yield _solver(
+        "bias", "BiasSolver", "BiasConfig", "bias per expert, updated from past loads; every rule", _METHOD
+    )
+    yield _solver(
+        "lp", "LpSolver", "LpConfig", "the exact optimum of each batch, by linear program or flow", _PAPER
+    )
+    yield _solver(
+        "quantile", "QuantileSolver", "SweepsConfig", "two-sided quantile prices on each batch", "own work"
+    )
+    yield _solver(
+        "bip", "BipSolver", "SweepsConfig", "clipped dual coordinate sweeps on each batch", "arXiv:2502.15451"
+    )
+    yield _solver(
+        "sinkhorn", "SinkhornSolver", "SinkhornConfig", "Sinkhorn scaling, then top K", "arXiv:2202.01169"
+    )
     yield _solver(
         "expert-choice", "ExpertChoiceSolver", "ExpertChoiceConfig", "every expert takes its best tokens",
         "arXiv:2202.09368",
     )  # fmt: skip
-    yield _solver("aux-loss", "AuxLossSolver", "AuxLossConfig", "Switch/GShard loss and z-loss", "arXiv:2101.03961")
+    yield _solver(
+        "aux-loss", "AuxLossSolver", "AuxLossConfig", "Switch/GShard loss and z-loss", "arXiv:2101.03961"
+    )
     yield ComponentSpec(
         "evaluator", "alflb/balance", target="sfumato_alflb.evaluators:BalanceEvaluator",
         summary="load violation, affinity lost, regret",

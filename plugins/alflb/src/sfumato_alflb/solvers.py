@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import numpy as np
+
 from sfumato.protocols import Context, Policy, Runtime, Solver, Task
 from sfumato.records import Refusal, Start, Step
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
 import numpy as np
+
+from sfumato.errors import ProtocolError
 from sfumato.protocols import Context, Episode, Task
 from sfumato.records import Start, Step
 
 from .config import CharLmConfig, RouterChoice, ScoresConfig, StreamConfig
 from .errors import ArgumentError
 from .problem import AlfProblem, Bools, Floats, affinity, checked_bias
+from .scorefiles import load_scores
 from .streams import ScoreStream, StreamSpec, fixed_scores
 
 ROUTER_CHOICE = "router_choice"
@@ -85,6 +87,8 @@ class BatchEpisode(Episode[Floats, Any]):
         return Start(scores, public)
 
     def step(self, action: Any) -> Step[Floats]:
+        if self._left == 0:
+            raise ProtocolError("step after the last batch: this episode is over. Start another one.")
         scores = self._scores
         chosen, _ = chosen_by(action, scores, self._instance.k)
         reward = affinity(AlfProblem(scores, self._instance.k), chosen) / max(1, scores.shape[0])
@@ -157,6 +161,8 @@ class CharLmEpisode(Episode[Mapping[str, Any], Mapping[str, Any]]):
         return Start(sizes, {"kind": ROUTER_CHOICE, **sizes})
 
     def step(self, action: Mapping[str, Any]) -> Step[Mapping[str, Any]]:
+        if self._truth is not None:
+            raise ProtocolError("step after training: this episode is over. Start another one.")
         from .lm import train
         from .text import help_topics
 
@@ -202,32 +208,3 @@ class CharLmTask(Task[CharLmInstance, Mapping[str, Any], Mapping[str, Any]]):
 
     def start(self, instance: CharLmInstance, ctx: Context, rng: np.random.Generator) -> CharLmEpisode:
         return CharLmEpisode(self.config, ctx, rng)
-
-
-def load_scores(path: str | Path) -> Floats:
-    """Read scores [T, E] from a .npy file, or from key 'scores' (or the only array) of a .npz file.
-
-    Raises ArgumentError naming the file and what is wrong with it. Never unpickles.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise ArgumentError("path", "an existing .npy or .npz file", str(file))
-    try:
-        loaded = np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ArgumentError("path", "a .npy or .npz file of numbers", f"{file} ({error})") from error
-    if isinstance(loaded, np.lib.npyio.NpzFile):
-        with loaded:
-            names = list(loaded.files)
-            name = "scores" if "scores" in names else names[0] if len(names) == 1 else None
-            if name is None:
-                raise ArgumentError("path", "an array named 'scores'", f"{file} with {', '.join(names)}")
-            array = loaded[name]
-    else:
-        array = loaded
-    if array.dtype.kind not in "fiu":
-        raise ArgumentError("path", "an array of numbers", f"{file} with dtype {array.dtype}")
-    if array.ndim > 2:
-        # Logs keep batch and time apart; tokens are tokens.
-        array = array.reshape(-1, array.shape[-1])
-    return np.asarray(array, dtype=np.float64)

@@ -1,0 +1,98 @@
+"""Pictures: load over steps, dual against optimum, regret against log n, affinity lost. Needs matplotlib.
+
+Every function draws into axes that it is given, or makes, and returns them; nothing is shown or saved here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .diagnose import Diagnosis
+from .errors import MissingExtraError
+from .problem import Floats
+
+
+def _axes(axes: Any) -> Any:
+    if axes is not None:
+        return axes
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("a picture", "plots") from error
+    # No pyplot: a library must not choose a window system or keep figures alive.
+    return Figure(figsize=(6.4, 4.0), layout="constrained").subplots()
+
+
+def load_heat_map(loads: ArrayLike, axes: Any = None) -> Any:
+    """Draw loads [n, E] relative to their mean: experts down, steps across; 1 is balanced."""
+    axes = _axes(axes)
+    table = np.asarray(loads, dtype=np.float64)
+    relative = table / table.mean(axis=1, keepdims=True)
+    image = axes.imshow(relative.T, aspect="auto", cmap="RdBu_r", vmin=0.0, vmax=2.0, interpolation="nearest")
+    axes.figure.colorbar(image, ax=axes, label="load / mean load", extend="max")
+    axes.set(xlabel="step", ylabel="expert", title="Load of each expert")
+    return axes
+
+
+def dual_curves(found: Diagnosis, axes: Any = None) -> Any:
+    """Draw D(p) minus the optimum for every rule, on logarithmic axes."""
+    axes = _axes(axes)
+    best = found.optimum.objective
+    for row in found.rules:
+        gap = np.maximum((row.run.dual - best) / max(abs(best), 1e-300), 1e-12)
+        axes.loglog(np.arange(1, len(gap) + 1), gap, label=f"{row.rule.name} {row.rule.u:.2g}")
+    axes.set(xlabel="routings", ylabel="(dual - optimum) / optimum", title="Dual against the optimum")
+    axes.legend(fontsize="small")
+    return axes
+
+
+def regret_curves(curves: Mapping[str, Floats], slope: float | None = None, axes: Any = None) -> Any:
+    """Draw cumulative regret against the batch number on a logarithmic axis; `slope`: theory per ln n."""
+    axes = _axes(axes)
+    for name, curve in curves.items():
+        axes.semilogx(np.arange(1, len(curve) + 1), curve, label=name)
+    if slope is not None and curves:
+        curve = next(iter(curves.values()))
+        n = np.geomspace(max(2, len(curve) // 40), len(curve), 50)
+        axes.semilogx(n, curve[int(n[0]) - 1] + slope * np.log(n / n[0]), "k--", label="theory's slope")
+    axes.set(xlabel="batch", ylabel="regret", title="Regret against log n")
+    axes.legend(fontsize="small")
+    return axes
+
+
+def affinity_lost(found: Diagnosis, axes: Any = None) -> Any:
+    """Draw, for every expert, the score that its tokens gave up for balance at the optimum, per token moved in.
+
+    A bar is the mean, over tokens that the optimum sends to the expert and plain top-K would not, of the
+    score below the token's K-th best: high bars mark experts that are filled against preference.
+    """
+    axes = _axes(axes)
+    problem = found.problem
+    plain = problem.route().chosen
+    kth = np.where(plain, problem.scores, np.inf).min(axis=1)
+    moved = found.optimum.chosen & ~plain
+    lost = np.where(moved, kth[:, None] - problem.scores, 0.0).sum(axis=0) / np.maximum(1, moved.sum(axis=0))
+    order = np.argsort(-lost)
+    axes.bar(np.arange(len(lost)), lost[order])
+    axes.set(
+        xlabel="expert, sorted", ylabel="score lost per token moved in", title="Affinity lost to balance"
+    )
+    return axes
+
+
+def save_all(found: Diagnosis, folder: Any, loads: ArrayLike | None = None) -> list[str]:
+    """Write the pictures of a diagnosis as PNG files into `folder`; return their names."""
+    from pathlib import Path
+
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    drawn = {"dual.png": dual_curves(found), "affinity.png": affinity_lost(found)}
+    if loads is not None:
+        drawn["load.png"] = load_heat_map(loads)
+    for name, axes in drawn.items():
+        axes.figure.savefig(place / name, dpi=120)
+    return [str(place / name) for name in drawn]
