@@ -22,12 +22,21 @@ def _call(action: Any) -> tuple[Any, Sequence[Any], Mapping[str, Any]]:
     return action.get("tool"), args, kwargs
 
 
+def _spelt_out(action: Any, instance: Instance) -> Any:
+    """Return a numbered action of the POMDP form as the tool call it stands for; anything else as it is."""
+    if isinstance(action, bool) or not hasattr(action, "__index__"):
+        return action
+    from sfumato_opaque_knapsack.pomdp import call_of
+
+    return call_of(int(action), [item.id for item in instance.items])
+
+
 class ScoreEvaluator(Evaluator[Instance]):
     """Replay the calls in a fresh world; rewards, notes and the policy's claims are not looked at."""
 
     def score(self, instance: Instance, trace: Trace) -> Iterable[Metric]:
         truth = trace.truth or {}
-        calls = [_call(action) for action in trace.native.actions]
+        calls = [_call(_spelt_out(action, instance)) for action in trace.native.actions]
         outcome = replay(instance, calls, strict_take=bool(truth.get("strict_take", False)))
         yield Metric("score", outcome.score, "1", "max")
         yield Metric("solved", float(outcome.solved), "1", "max")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from sfumato_opaque_knapsack.instances import (
 )
 from sfumato_opaque_knapsack.world import BadToolCall, Outcome, ToolFailure, World
 
+if TYPE_CHECKING:
+    from sfumato_opaque_knapsack.pomdp import KnapsackModel
+
 Action = Mapping[str, Any]
 """`{"tool": name, "args": [...], "kwargs": {...}}`; args and kwargs may be absent."""
 
@@ -35,6 +38,7 @@ class KnapsackEpisode(Episode[Any, Action]):
         self._instance, self._level, self._config = instance, level, config
         self._world = World(instance, strict_take=config.strict_take)
         self._n_calls = 0
+        self._model: KnapsackModel | None = None
 
     def reset(self) -> Start[Any]:
         """Begin: the goal text, and the public part."""
@@ -46,16 +50,23 @@ class KnapsackEpisode(Episode[Any, Action]):
             tool_calls_per_action=config.tool_calls_per_action,
             max_turns=config.max_turns,
         )
-        if self._config.pomdp_model:
+        if config.pomdp_model:
             from sfumato_opaque_knapsack.pomdp import KnapsackModel
 
-            public["pomdp_model"] = KnapsackModel.for_instance(self._instance, self._level)
+            self._model = KnapsackModel.for_instance(self._instance, self._level)
+            public["pomdp_model"] = self._model
         return Start(prompts.goal(self._instance, reveal_allowed=self._config.reveal_allowed), public)
 
     def step(self, action: Action) -> Step[Any]:
-        """Carry out one tool call. The reward is the value of what was taken, known to the caller anyway."""
+        """Carry out one tool call, or, with `pomdp_model`, one of the model's numbered actions. The reward is the value of what was taken, known to the caller anyway."""
         self._n_calls += 1
         before = self._world.value
+        number: int | None = None
+        if self._model is not None and isinstance(action, int | np.integer) and not isinstance(action, bool):
+            from sfumato_opaque_knapsack.pomdp import call_of
+
+            number = int(action)
+            action = call_of(number, [item.id for item in self._instance.items])
         answer: dict[str, Any]
         try:
             if not isinstance(action, Mapping):
@@ -69,8 +80,11 @@ class KnapsackEpisode(Episode[Any, Action]):
         except ToolFailure as error:
             answer = {"ok": False, "kind": "failed", "message": str(error)}
         terminated = self._world.finished
+        observation: Any = answer
+        if number is not None and self._model is not None:
+            observation = self._model.observation_of(number, answer)
         return Step(
-            answer,
+            observation,
             reward=float(self._world.value - before),
             terminated=terminated,
             truncated=not terminated and self._n_calls >= self._config.max_calls,

@@ -1,0 +1,121 @@
+"""The POMDP form of a level agrees with the world, and its prior with the generator."""
+
+import numpy as np
+import pytest
+
+from sfumato.context import RunContext
+from sfumato.driver import run_episode
+from sfumato.runtimes import Direct
+from sfumato_opaque_knapsack.config import TaskConfig
+from sfumato_opaque_knapsack.evaluators import ScoreEvaluator
+from sfumato_opaque_knapsack.instances import EVAL_SEED_BASE, LEVELS, generate
+from sfumato_opaque_knapsack.pomdp import ALLOWED, KnapsackModel, call_of
+from sfumato_opaque_knapsack.tasks import KnapsackEpisode, MicroTask
+
+MICRO = LEVELS["micro"]
+
+
+def true_state(model, instance):
+    """The state that the instance really is in; no agent has it."""
+    state = np.zeros((1, model.state_width), np.int64)
+    state[0, 1:4] = instance.capacity, instance.budget, sum(1 << ord(c) - ord("A") for c in instance.allowed)
+    for i, item in enumerate(instance.items):
+        state[0, 4 + i] = model.pack(item.weight, item.value, ord(item.label) - ord("A"))
+    return state
+
+
+@pytest.mark.parametrize("level", ["micro", "easy"])
+def test_the_model_steps_as_the_world_does(level):
+    """Random actions from the true state: same observations, rewards and end, step by step."""
+    rng = np.random.default_rng(0)
+    for seed in range(25):
+        instance = generate(level, EVAL_SEED_BASE + seed)
+        episode = KnapsackEpisode(instance, LEVELS[level], TaskConfig(pomdp_model=True))
+        model = episode.reset().public["pomdp_model"]
+        state = true_state(model, instance)
+        for action in rng.integers(1, model.n_actions, 60):
+            predicted = model.step(state, np.array([action]))
+            step = episode.step(int(action))
+            assert step.observation == predicted.observations[0]
+            assert step.reward == predicted.rewards[0]
+            state = predicted.states
+        assert episode.step(0).terminated
+        assert model.step(state, np.array([0])).terminal[0]
+
+
+def test_facts_survive_packing():
+    model = KnapsackModel.for_instance(generate("micro", 1), MICRO)
+    weight, value, label = np.meshgrid(np.arange(2, 10), np.arange(10, 100), np.arange(5))
+    for a, b in zip(model.unpack(model.pack(weight, value, label)), (weight, value, label), strict=True):
+        assert (a == b).all()
+
+
+def test_the_prior_holds_only_what_the_public_facts_allow():
+    instance = generate("micro", 3)
+    model = KnapsackModel.for_instance(instance, MICRO)
+    states = model.initial(500, np.random.default_rng(1))
+    assert states.shape == (500, model.state_width)
+    weight, value, label = model.unpack(states[:, 4 : 4 + instance.n])
+    assert weight.min() >= 2 and weight.max() <= 9 and value.min() >= 10 and value.max() <= 99
+    present = {ord(c) - ord("A") for c in instance.classes}
+    assert all(set(row) == present for row in label)
+    assert all(bin(mask).count("1") == 2 for mask in states[:, ALLOWED])
+    assert ((states[:, ALLOWED] >> label[:, 0]) & 1).all()
+
+
+def test_a_particle_set_follows_the_world_through_inspections_and_refusals():
+    """After every observation all particles agree with everything seen, and none is lost."""
+    rng = np.random.default_rng(2)
+    instance = generate("micro", EVAL_SEED_BASE + 5)
+    model = KnapsackModel.for_instance(instance, MICRO)
+    truth, particles = true_state(model, instance), model.initial(200, rng)
+    n = instance.n
+    for action in [*range(1, instance.budget + 1), *range(n + 1, n + instance.budget + 1)]:
+        observation = int(model.step(truth, np.array([action])).observations[0])
+        moved = model.step(particles, np.full(len(particles), action))
+        survivors = moved.states[
+            np.isfinite(model.log_likelihood(observation, particles, action, moved.states))
+        ]
+        particles = model.reinvigorate(particles, action, observation, survivors, rng)
+        truth = model.step(truth, np.array([action])).states
+        assert len(particles) > 0
+        columns = [4 + i for i in range(n) if truth[0, 4 + n + i] & 1]
+        assert (particles[:, columns] == truth[0, columns]).all()
+        assert (particles[:, 1:3] == truth[0, 1:3]).all()
+
+
+def test_states_given_are_left_as_they_were():
+    model = KnapsackModel.for_instance(generate("micro", 1), MICRO)
+    states = model.initial(10, np.random.default_rng(0))
+    before = states.copy()
+    model.step(states, np.arange(10))
+    assert (states == before).all()
+
+
+class _Numbers:
+    """Inspects in order, then tries every item, then finishes: by numbers."""
+
+    def reset(self, start, rng):
+        model = start.public["pomdp_model"]
+        self._plan = [*range(1, model.budget + 1), *range(model.n_items + 1, model.n_actions), 0]
+
+    def act(self, observation):
+        return self._plan.pop(0)
+
+    def observe(self, step):
+        assert isinstance(step.observation, int)
+
+    def notes(self):
+        return None
+
+
+def test_numbered_actions_are_scored_like_the_calls_they_stand_for():
+    task = MicroTask(TaskConfig(pomdp_model=True))
+    assert "pomdp_model" in task.offers
+    (instance,) = task.instances(RunContext())
+    trace = run_episode(task, _Numbers(), Direct(), instance, RunContext())
+    metrics = {m.name: m.value for m in ScoreEvaluator().score(instance, trace)}
+    assert metrics["finished"] == 1.0
+    assert metrics["score"] * instance.optimal_value == pytest.approx(sum(trace.native.rewards))
+    assert call_of(0, ["a"])["tool"] == "finish"
+    assert call_of(9, ["a"])["tool"] is None
