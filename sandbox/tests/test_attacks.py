@@ -16,7 +16,7 @@ from sfumato_sandbox.capability import isolation
 
 BEST = isolation(2, strict=False)
 LIMITS = Limits(
-    timeout_seconds=2,
+    timeout_seconds=1,
     grace_seconds=0.2,
     memory_bytes=128 << 20,
     disk_bytes=8 << 20,
@@ -32,6 +32,15 @@ def confined(request):
     if BEST.level < request.param:
         pytest.skip(f"level {request.param} is not permitted here: {'; '.join(BEST.missing)}")
     with Interpreter(level=request.param, strict=True) as interpreter:
+        yield interpreter
+
+
+@pytest.fixture(scope="module")
+def best():
+    """The highest level that this machine permits, for what does not depend on the level."""
+    if BEST.level < 1:
+        pytest.skip(f"level 1 is not permitted here: {'; '.join(BEST.missing)}")
+    with Interpreter(level=BEST.level, strict=True) as interpreter:
         yield interpreter
 
 
@@ -179,9 +188,9 @@ nonce = [f for f in [sys._getframe(i) for i in range(4)] if 'self' in f.f_locals
 
 
 @pytest.mark.parametrize("attack", FORGERIES)
-def test_forged_messages_end_the_process_not_the_host(confined, attack):
+def test_forged_messages_end_the_process_not_the_host(best, attack):
     world = World()
-    with confined.open({"tool": world.tool}, LIMITS) as session:
+    with best.open({"tool": world.tool}, LIMITS) as session:
         result = session.step(HELPERS + FORGERIES[attack] + "\nimport time; time.sleep(0.1)")
         assert not result.ok and result.error.type in ("ProtocolViolation", "ProcessDied", "ActionTimeout"), (
             result
@@ -190,11 +199,11 @@ def test_forged_messages_end_the_process_not_the_host(confined, attack):
         assert session.step("print(tool(4))").stdout == "4\n"
 
 
-def test_a_forged_report_can_only_lie_about_the_process_itself(confined):
+def test_a_forged_report_can_only_lie_about_the_process_itself(best):
     """A child that sends its own report early fools nobody about calls, and its later words end it."""
     world = World()
     lie = "{'t': 'done', 'n': nonce, 'error': None, 'globals': [], 'value_repr': None, 'restored': [], 'cpu': 0, 'rss': 0}"
-    with confined.open({"tool": world.tool}, LIMITS) as session:
+    with best.open({"tool": world.tool}, LIMITS) as session:
         result = session.step(HELPERS + f"forge({lie})\ntool(1)")
         assert len(result.tool_calls) == world.calls
         time.sleep(0.1)
@@ -230,11 +239,11 @@ EXHAUST = {
 
 
 @pytest.mark.parametrize("attack", EXHAUST)
-def test_what_is_used_up_is_the_sessions_own(confined, attack):
+def test_what_is_used_up_is_the_sessions_own(best, attack):
     code, kinds = EXHAUST[attack]
     world = World()
     started = time.monotonic()
-    with confined.open({"tool": world.tool}, LIMITS) as session:
+    with best.open({"tool": world.tool}, LIMITS) as session:
         result = session.step(code)
         assert result.error is not None and result.error.type in kinds, result.error
         assert time.monotonic() - started < LIMITS.timeout_seconds + 0.9
@@ -256,7 +265,7 @@ def _census(interpreter):
     return children, len(os.listdir("/proc/self/fd")), len(os.listdir(zygote.root))
 
 
-def test_hostile_actions_leave_no_process_descriptor_or_file(confined):
+def test_hostile_actions_leave_no_process_descriptor_or_file(best):
     """A short form of the benchmark's 1,000."""
     hostile = [
         "import os; os._exit(1)",
@@ -268,16 +277,16 @@ def test_hostile_actions_leave_no_process_descriptor_or_file(confined):
         "import os; os.write(3, b'noise' * 99)",
         "raise SystemExit",
     ]
-    with confined.open({}, LIMITS) as session:
+    with best.open({}, LIMITS) as session:
         session.step("1")
     time.sleep(0.1)
-    before = _census(confined)
-    for _ in range(5):
-        with confined.open({}, LIMITS) as session:
+    before = _census(best)
+    for _ in range(3):
+        with best.open({}, LIMITS) as session:
             for code in hostile:
                 session.step(code)
     time.sleep(0.2)
-    assert _census(confined) == before
+    assert _census(best) == before
 
 
 def test_the_level_that_holds_is_in_every_result(confined):

@@ -40,6 +40,8 @@ class Interpreter:
         keep_files: carry the files of the working directory over to the next action's process (stateless,
             or after a kill); otherwise they go with the process.
         spare: make the next process ahead of time, so that a stateless action does not wait for it.
+        scratch_dir: where the sessions' directories are made. None: in memory (/dev/shm) where that has at
+            least 1 GiB free, else the system's temporary folder.
 
     Raises IsolationUnavailable (strict), ModuleNotFoundError (a declared package is missing), and
     SandboxError when the process cannot be started.
@@ -59,6 +61,7 @@ class Interpreter:
         artifacts: bool = False,
         keep_files: bool = False,
         spare: bool = True,
+        scratch_dir: str | None = None,
     ) -> None:
         self.isolation: Isolation = capability.isolation(level, strict)
         self._options = Options(
@@ -70,7 +73,7 @@ class Interpreter:
             warnings.warn(
                 f"isolation level {level} asked for, {self.isolation.level} holds: {missing}", stacklevel=2
             )
-        self._zygote = Zygote(_config(self.isolation, self.packages))
+        self._zygote = Zygote(_config(self.isolation, self.packages), scratch_dir)
         if self._zygote.ready["threads"] > 1:
             warnings.warn("a declared package started threads before the fork; they are missing in sessions",
                           stacklevel=2)  # fmt: skip

@@ -144,46 +144,63 @@ def write(directory: int, path: str, content: bytes) -> None:
 
 
 def remove(parent: int, name: str) -> None:
-    """Remove a session's directory with all it holds, however deep, following no link."""
+    """Remove a session's directory with all it holds, however deep, following no link.
+
+    Nobody may be running in it. One descriptor is open at a time: the way up is "..", checked against
+    the folder that the way down came from.
+    """
     try:
-        os.rmdir(name, dir_fd=parent)
-        return
+        folder = _enter(parent, name)
     except FileNotFoundError:
         return
-    except OSError:
-        pass
-    # Folders found below are moved up to the top and emptied there: depth costs neither stack nor descriptors.
-    top = os.open(name, NOFOLLOW | os.O_DIRECTORY, dir_fd=parent)
+    path = [(name, _identity(parent), _clear(folder))]
+    while path:
+        entry, above, inner = path[-1]
+        if inner:
+            here = _identity(folder)
+            deeper = _enter(folder, inner[-1])
+            os.close(folder)
+            folder = deeper
+            path.append((inner[-1], here, _clear(folder)))
+            continue
+        path.pop()
+        if path:
+            upper = os.open("..", NOFOLLOW | os.O_DIRECTORY, dir_fd=folder)
+        else:
+            upper = os.dup(parent)
+        os.close(folder)
+        folder = upper
+        if _identity(folder) != above:
+            os.close(folder)
+            raise OSError(f"the folder of {entry!r} was moved while it was being removed")
+        os.rmdir(entry, dir_fd=folder)
+        if path:
+            path[-1][2].pop()
+    os.close(folder)
+
+
+def _enter(parent: int, name: str) -> int:
     try:
-        number = 0
-        mark = secrets.token_hex(8)
-        queue = os.listdir(top)
-        while queue:
-            entry = queue.pop()
-            try:
-                os.unlink(entry, dir_fd=top)
-                continue
-            except IsADirectoryError:
-                pass
-            except FileNotFoundError:
-                continue
-            except PermissionError:  # what unlink says of a folder on some systems
-                pass
-            with contextlib.suppress(OSError):  # a folder made with mode 0; nobody runs in here any more
-                os.chmod(entry, 0o700, dir_fd=top)
-            inner = os.open(entry, NOFOLLOW | os.O_DIRECTORY, dir_fd=top)
-            try:
-                for deeper in os.listdir(inner):
-                    number += 1
-                    moved = f"{mark}-{number}"
-                    with contextlib.suppress(OSError):
-                        os.unlink(deeper, dir_fd=inner)
-                        continue
-                    os.rename(deeper, moved, src_dir_fd=inner, dst_dir_fd=top)
-                    queue.append(moved)
-            finally:
-                os.close(inner)
-            os.rmdir(entry, dir_fd=top)
-    finally:
-        os.close(top)
-    os.rmdir(name, dir_fd=parent)
+        return os.open(name, NOFOLLOW | os.O_DIRECTORY, dir_fd=parent)
+    except PermissionError:  # made with mode 0
+        os.chmod(name, 0o700, dir_fd=parent)
+        return os.open(name, NOFOLLOW | os.O_DIRECTORY, dir_fd=parent)
+
+
+def _identity(folder: int) -> tuple[int, int]:
+    status = os.fstat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _clear(folder: int) -> list[str]:
+    """Remove all but folders from an open directory; return the folders' names."""
+    os.fchmod(folder, 0o700)
+    folders = []
+    with os.scandir(folder) as entries:
+        listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in listed:
+        if is_folder:
+            folders.append(name)
+        else:
+            os.unlink(name, dir_fd=folder)
+    return folders

@@ -20,8 +20,8 @@ import time
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, FOLDER)
 import declared  # noqa: E402
-import wire
-from runner import Runner
+import wire  # noqa: E402
+from runner import Runner  # noqa: E402
 
 if sys.platform == "linux":
     import confine

@@ -56,8 +56,8 @@ class Box:
         elif arguments and arguments[0] != "-":
             try:
                 program, name, rest = self.read(arguments[0]).decode(), arguments[0], stdin
-            except (OSError, UnicodeDecodeError) as error:
-                return Ran(2, "", f"python3: can't open file {arguments[0]!r}: {error}\n")
+            except (OSError, UnicodeDecodeError) as problem:
+                return Ran(2, "", f"python3: can't open file {arguments[0]!r}: {problem}\n")
         before = (
             f"import sys, os, io; sys.argv = {[name, *arguments[1:]]!r}; sys.stdin = io.StringIO({rest!r}); "
         )
