@@ -1,6 +1,7 @@
 """The runtime as the driver sees it, with a task small enough to check by hand."""
 
 import pathlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -177,3 +178,35 @@ def test_the_two_runtimes_differ_in_nothing_but_the_contract():
     ]
     assert len(mine.splitlines()) == len(other.splitlines())
     assert [line for line in first if "process" not in line.lower()] == []
+
+
+def test_eight_episodes_at_once_give_what_they_give_one_by_one(runtime):
+    """Results depend on the episode alone: not on its neighbours, nor on the order in which processes are made."""
+
+    def play(k):
+        native = Counter()
+        seen = []
+        with runtime.open(native, Ctx()) as session:
+            session.reset()
+            for code in (
+                f"import random, os\nx = add({k})\nopen('f', 'w').write(str(x))",
+                "print(sorted(os.listdir('.')) if 'os' in globals() else 'fresh', random.random() if 'os' in globals() else '')",
+                "print({'a', 'b', 'c', add(1)})\nadd('bad')",
+                "while True: add(2)",
+                "finish()",
+            ):
+                step = session.step(code)
+                seen.append(
+                    (
+                        step.observation,
+                        step.reward,
+                        step.over,
+                        step.info["error"] and step.info["error"]["type"],
+                    )
+                )
+        return native.calls, seen
+
+    alone = [play(k) for k in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(play, range(16)))
+    assert together == alone

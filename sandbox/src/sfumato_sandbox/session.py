@@ -188,16 +188,19 @@ class Session:
                 raise KeyError(f"no snapshot {snapshot!r}; there are {', '.join(self._parked) or 'none'}")
             parked = self._parked[snapshot]
             self._parked.move_to_end(snapshot)
-            if self._child is not None:
-                self._child.end(group=False)
-            self._child = None
-            scratch.load(self._directory.fd, parked.files)
+            before, self._child = self._child, None
+            if before is not None:
+                before.kill(group=False)  # its memory is given back while the copy forks
             child = Child(self._zygote, self.limits)
             try:
                 snapshots.restore(child, parked.orders, self._notify, self._leader)
             except BaseException:
                 child.end(group=False)
                 raise
+            finally:
+                if before is not None:
+                    before.end(group=False)
+            scratch.load(self._directory.fd, parked.files)
             if self._tool_state:
                 self._tool_state[1](parked.tool_state)
             self._child = child
