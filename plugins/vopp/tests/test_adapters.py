@@ -9,10 +9,29 @@ import pytest
 
 pytest.importorskip("sfumato", reason="the adapters need the runner")
 pytest.importorskip("numba", reason="the solvers of these tests are compiled")
+from sfumato_vopp import Model, ModelError, ParticleFilter
 from sfumato_vopp.plugin import sfumato_components
 from sfumato_vopp.solvers import PlannerSolver, POMCPSolver
 from sfumato_vopp.task_config import PlannerConfig, POMCPSolverConfig, RockSampleConfig, TigerConfig
 from sfumato_vopp.tasks import RockSampleTask, TigerTask
+
+TIGER_FILE = """
+discount: 0.95
+states: left right
+actions: listen open-left open-right
+observations: left right
+T: * uniform
+T: listen identity
+O: * uniform
+O: listen
+0.85 0.15
+0.15 0.85
+R: listen : * : * : * -1
+R: open-left : left : * : * -100
+R: open-left : right : * : * 10
+R: open-right : left : * : * 10
+R: open-right : right : * : * -100
+"""
 
 
 def context(n: int = 2) -> SimpleNamespace:
@@ -38,6 +57,8 @@ def test_every_component_can_be_built() -> None:
         if spec.config is None:
             target()
             continue
+        if spec.name == "vopp/file":
+            continue  # needs a file
         module, name = spec.config.split(":")
         target(getattr(import_module(module), name)())
 
@@ -86,3 +107,49 @@ def test_stratified_starts_are_the_prior_exactly() -> None:
         task.start(i, ctx, ctx.stream("world", i.index)).truth()["start_state"][0] for i in task.instances(ctx)
     }
     assert len(starts) == 256
+
+
+def test_every_task_starts_steps_and_is_filtered(rng) -> None:  # type: ignore[no-untyped-def]
+    from importlib import import_module
+
+    for spec in sfumato_components():
+        if spec.kind != "task" or spec.name == "vopp/file":
+            continue
+        module, name = spec.target.split(":")
+        config = getattr(import_module(spec.config.split(":")[0]), spec.config.split(":")[1])()
+        task = getattr(import_module(module), name)(config)
+        ctx = context(2)
+        for instance in task.instances(ctx):
+            episode = task.start(instance, ctx, ctx.stream("world", instance.index))
+            model = episode.reset().public["pomdp_model"]
+            assert isinstance(model, Model)
+            belief = ParticleFilter(model, 2000, rng)
+            for action in (1, 0):
+                step = episode.step(action)
+                if step.over:
+                    break
+                belief.update(action, step.observation)
+            assert episode.truth()["last_state"] is not None
+        with pytest.raises(ModelError, match="expected an action"):
+            episode.step(model.n_actions)
+
+
+def test_table_solvers_know_their_bounds(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    from sfumato_vopp.solvers import QMDPSolver, SarsopSolver
+    from sfumato_vopp.task_config import FileConfig, LaserTagConfig, QMDPConfig, SarsopConfig
+    from sfumato_vopp.tasks import FileTask, LaserTagTask
+
+    path = tmp_path / "tiger.pomdp"
+    path.write_text(TIGER_FILE)
+    task = FileTask(FileConfig(path=str(path), max_steps=20))
+    ctx = context(1)
+    sarsop = SarsopSolver(SarsopConfig(gap=0.5, solve_seconds=30))
+    policy = sarsop.solve(task, ctx)
+    notes = policy.notes()
+    assert notes["lower_bound"] <= 19.3714 + 1e-6 and notes["upper_bound"] >= 19.3714 - 1e-6
+    (instance,) = task.instances(ctx)
+    policy.reset(task.start(instance, ctx, ctx.stream("world", 0)).reset(), ctx.stream("policy", 0))
+    assert policy.act(-1) == 0
+    assert QMDPSolver(QMDPConfig()).solve(task, ctx).notes()["upper_bound"] > 19.3714
+    refusal = sarsop.supports(LaserTagTask(LaserTagConfig()), None)
+    assert refusal is not None and "does not list" in refusal.reason

@@ -13,6 +13,12 @@ _NUMBA = (BackendSpec("numba", devices=("cpu",), extra="numba"),)
 _TASKS = (
     ("tiger", "TigerTask", "TigerConfig", "Listen, or open one of two doors", "Kaelbling et al. 1998"),
     ("rocksample", "RockSampleTask", "RockSampleConfig", "Rover, rocks of unknown worth, a fading sensor", "Smith and Simmons 2004"),
+    ("tag", "TagTask", "TagConfig", "Chase an opponent seen only on one's own cell", "Pineau et al. 2003"),
+    ("lasertag", "LaserTagTask", "LaserTagConfig", "Tag with noisy laser beams, the robot lost", "Somani et al. 2013"),
+    ("light-dark", "LightDarkTask", "LightDarkConfig", "Find the light, learn the position, stop at 0", "Sunberg 2018"),
+    ("navigation", "NavigationTask", "NavigationConfig", "Find the gate in a partially known map", _SOURCE),
+    ("mars", "MarsTask", "MarsConfig", "Two rovers among rocks, (5+m)² joint actions", "Cai et al. 2018"),
+    ("file", "FileTask", "FileConfig", "The POMDP of a .pomdp file", "pomdp.org"),
 )
 _SOLVERS = (
     (
@@ -20,6 +26,11 @@ _SOLVERS = (
         (*_NUMBA, BackendSpec("numpy", devices=("cpu",))),
     ),
     ("pomcp", "POMCPSolver", "POMCPSolverConfig", "POMCP (partially observable UCT), compiled", "Silver and Veness 2010", _NUMBA),
+    ("qmdp", "QMDPSolver", "QMDPConfig", "QMDP: the value of full knowledge after this step", "Littman et al. 1995", _NUMBA),
+    (
+        "sarsop", "SarsopSolver", "SarsopConfig", "Anytime bounds by heuristic search value iteration, then the lower policy",
+        "Smith and Simmons 2005", _NUMBA,
+    ),
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -10,11 +10,13 @@ import numpy as np
 from sfumato.protocols import Context, Policy, Runtime, Solver, Task
 from sfumato.records import Refusal, Start, Step
 from sfumato_vopp.belief import ExactFilter, ParticleFilter
+from sfumato_vopp.exact import bracket, qmdp
 from sfumato_vopp.model import Model
 from sfumato_vopp.planner import POMCP, VOPP, OnlinePlanner
+from sfumato_vopp.tabular import Tables, numbering, tabulate
 from sfumato_vopp.task_config import PlannerConfig, POMCPSolverConfig
 
-__all__ = ["OnlinePolicy", "POMCPSolver", "PlannerSolver", "make_filter"]
+__all__ = ["OnlinePolicy", "POMCPSolver", "PlannerSolver", "QMDPSolver", "SarsopSolver", "make_filter"]
 
 C = TypeVar("C", PlannerConfig, POMCPSolverConfig)
 
@@ -124,3 +126,83 @@ class POMCPSolver(OnlineSolver[POMCPSolverConfig]):
     def make_planner(self, model: Model, ctx: Context, rng: np.random.Generator) -> POMCP:
         """Build the planner for one model."""
         return POMCP(model, self.config, rng)
+
+
+class TablePolicy(Policy[int, int]):
+    """Keeps the exact belief over listed states and asks a table for the action."""
+
+    def __init__(self, model: Model, tables: Tables, act: Callable[[Any, Any], int], claims: Mapping[str, Any]) -> None:
+        self._model, self._act, self._claims = model, act, dict(claims)
+        assert tables.states is not None
+        self._number = numbering(tables.states)
+
+    def reset(self, start: Start[int], rng: np.random.Generator) -> None:
+        """Begin from the initial belief."""
+        self._filter = ExactFilter(self._model)
+        self._action = -1
+
+    def act(self, observation: int) -> int:
+        """Return the table's action for the belief."""
+        belief = self._filter.belief
+        self._action = self._act(self._number(belief.particles), belief.weights)
+        return self._action
+
+    def observe(self, step: Step[int]) -> None:
+        """Condition the belief on what was seen."""
+        if not (step.terminated or step.truncated):
+            self._filter.update(self._action, int(step.observation))
+
+    def notes(self) -> Mapping[str, Any]:
+        """Return what the solution claims."""
+        return self._claims
+
+
+class TableSolver(Solver[Any, int, int]):
+    """What the solvers on listed states share: one model for all episodes, listed once."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def supports(self, task: Task[Any, int, int], runtime: Runtime[Any, Any, int, int]) -> Refusal | None:
+        """Decline tasks without one model whose states and outcomes can be listed."""
+        model = getattr(task, "model", None)
+        if not isinstance(model, Model) or getattr(getattr(task, "config", None), "layout_each_episode", False):
+            return Refusal("this solver needs one POMDP model for all episodes", "choose a vopp/… task with a fixed layout")
+        start = model.initial_distribution()
+        if start is None or model.n_observations is None or model.transitions(start[0][:1], 0) is None:
+            return Refusal(
+                f"{type(model).__name__} does not list its states, outcomes and observations", "use vopp/planner or vopp/pomcp"
+            )
+        return None
+
+
+class QMDPSolver(TableSolver):
+    """Acts by argmax_a Σ b(s) Q_MDP(s, a); see :func:`sfumato_vopp.exact.qmdp`."""
+
+    def solve(self, task: Task[Any, int, int], ctx: Context) -> TablePolicy:
+        """Solve the underlying MDP."""
+        model: Model = task.model  # type: ignore[attr-defined]
+        tables = tabulate(model, self.config.max_states)
+        q = qmdp(tables)
+        start = np.flatnonzero(tables.start)
+        bound = float((q[:, start] @ tables.start[start]).max())
+        return TablePolicy(model, tables, lambda s, w: int(np.argmax(q[:, s] @ w)), {"upper_bound": bound})
+
+
+class SarsopSolver(TableSolver):
+    """Brackets the optimal value, then follows the lower bound's policy; see :func:`sfumato_vopp.exact.bracket`."""
+
+    timing = "exclusive"
+
+    def solve(self, task: Task[Any, int, int], ctx: Context) -> TablePolicy:
+        """Search until the bracket is narrow enough or the time is used up."""
+        c = self.config
+        model: Model = task.model  # type: ignore[attr-defined]
+        tables = tabulate(model, c.max_states)
+        found = bracket(tables, c.gap, c.solve_seconds, c.max_trials)
+        claims = {"lower_bound": found.low, "upper_bound": found.high, "vectors": len(found.vectors), "trials": found.trials}
+        return TablePolicy(model, tables, found.act, claims)
+
+    def replay_promise(self) -> str:
+        """Say "statistical": the clock decides how far the search comes."""
+        return "statistical"

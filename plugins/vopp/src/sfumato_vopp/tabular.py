@@ -56,7 +56,7 @@ def tabulate(model: Model, max_states: int = 200_000) -> Tables:
         )
     states, n_actions, n_obs = _reachable(model, start[0], max_states)
     n = len(states)
-    number = _numbering(states)
+    number = numbering(states)
     reward = np.zeros((n, n_actions))
     observe = np.zeros((n_actions, n, n_obs))
     rows, columns, values = [], [], []
@@ -114,7 +114,8 @@ def _contained(states: Array, known: Array) -> Array:
     return np.isin(_bytes_view(states), _bytes_view(known))
 
 
-def _numbering(states: Array) -> Any:
+def numbering(states: Array) -> Any:
+    """Return a function that gives the row number, among these states [S, width], of each state [N, width]."""
     keys = _bytes_view(states)
     order = np.argsort(keys)
     ordered = keys[order]

@@ -9,7 +9,21 @@ from attrs import validators as v
 
 from sfumato_vopp.config import POMCPConfig, SearchConfig
 
-__all__ = ["POMCPSolverConfig", "PlannerConfig", "RockSampleConfig", "TaskConfig", "TigerConfig"]
+__all__ = [
+    "FileConfig",
+    "LaserTagConfig",
+    "LightDarkConfig",
+    "MarsConfig",
+    "NavigationConfig",
+    "POMCPSolverConfig",
+    "PlannerConfig",
+    "QMDPConfig",
+    "RockSampleConfig",
+    "SarsopConfig",
+    "TagConfig",
+    "TaskConfig",
+    "TigerConfig",
+]
 
 _unit: Any = [v.gt(0), v.le(1)]
 
@@ -44,6 +58,80 @@ class RockSampleConfig(TaskConfig):
     n: int = attrs.field(default=7, validator=[v.ge(2), v.le(255)])
     k: int = attrs.field(default=8, validator=[v.ge(1), v.le(46)])
     layout_seed: int = attrs.field(default=0, validator=v.ge(0))
+
+
+@attrs.frozen(kw_only=True)
+class TagConfig(TaskConfig):
+    """Tag; nothing to set beyond what every task has."""
+
+    max_steps: int = attrs.field(default=90, validator=v.ge(1))
+
+
+@attrs.frozen(kw_only=True)
+class LaserTagConfig(TaskConfig):
+    """LaserTag. ``layout_seed`` places the obstacles; with ``layout_each_episode`` it is added to the episode's index."""
+
+    layout_seed: int = attrs.field(default=0, validator=v.ge(0))
+    layout_each_episode: bool = False
+    max_steps: int = attrs.field(default=90, validator=v.ge(1))
+
+
+@attrs.frozen(kw_only=True)
+class LightDarkConfig(TaskConfig):
+    """Light-Dark; nothing to set beyond what every task has."""
+
+
+@attrs.frozen(kw_only=True)
+class NavigationConfig(TaskConfig):
+    """Navigation. ``layout_seed`` of the known obstacles; with ``layout_each_episode`` it is added to the episode's index."""
+
+    layout_seed: int = attrs.field(default=0, validator=v.ge(0))
+    layout_each_episode: bool = True
+    discount: float = attrs.field(default=0.983, validator=_unit)
+    max_steps: int = attrs.field(default=60, validator=v.ge(1))
+
+
+@attrs.frozen(kw_only=True)
+class MarsConfig(TaskConfig):
+    """MARS(n, m). ``layout_seed`` places the rocks; with ``layout_each_episode`` it is added to the episode's index."""
+
+    n: int = attrs.field(default=20, validator=[v.ge(4), v.le(200)])
+    m: int = attrs.field(default=20, validator=[v.ge(1), v.le(60)])
+    layout_seed: int = attrs.field(default=0, validator=v.ge(0))
+    layout_each_episode: bool = False
+    discount: float = attrs.field(default=0.983, validator=_unit)
+    max_steps: int = attrs.field(default=90, validator=v.ge(1))
+
+
+@attrs.frozen(kw_only=True)
+class FileConfig(TaskConfig):
+    """A ``.pomdp`` file. ``path``: where it lies. The file's own discount is used; ``discount`` here is ignored."""
+
+    path: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class QMDPConfig:
+    """QMDP on listed states. ``max_states``: the most that are listed."""
+
+    max_states: int = attrs.field(default=200_000, validator=v.ge(1))
+
+
+@attrs.frozen(kw_only=True)
+class SarsopConfig:
+    """Heuristic search value iteration before the first step, then the lower bound's policy.
+
+    Attributes:
+        gap: width of the bracket at which to stop, in reward.
+        solve_seconds: wall-clock limit of the solution.
+        max_trials: limit of trials; set it and a long ``solve_seconds`` for repeatable policies.
+        max_states: the most states that are listed.
+    """
+
+    gap: float = attrs.field(default=0.01, validator=v.gt(0))
+    solve_seconds: float = attrs.field(default=60.0, validator=v.gt(0))
+    max_trials: int = attrs.field(default=1_000_000, validator=v.ge(1))
+    max_states: int = attrs.field(default=200_000, validator=v.ge(1))
 
 
 @attrs.frozen(kw_only=True, slots=False)  # a second base with slots cannot be mixed in

@@ -10,13 +10,39 @@ import numpy as np
 
 from sfumato.protocols import Context, Episode, Task
 from sfumato.records import Start, Step
-from sfumato_vopp.errors import ModelError
+from sfumato_vopp.errors import FileFormatError, ModelError
 from sfumato_vopp.model import Model
+from sfumato_vopp.models.lasertag import LaserTag
+from sfumato_vopp.models.lightdark import LightDark
+from sfumato_vopp.models.mars import Mars
+from sfumato_vopp.models.navigation import Navigation
 from sfumato_vopp.models.rocksample import MAPS, RockSample, random_rocks
+from sfumato_vopp.models.tag import Tag
 from sfumato_vopp.models.tiger import Tiger
-from sfumato_vopp.task_config import RockSampleConfig, TaskConfig, TigerConfig
+from sfumato_vopp.pomdpfile import load_pomdp
+from sfumato_vopp.task_config import (
+    FileConfig,
+    LaserTagConfig,
+    MarsConfig,
+    NavigationConfig,
+    RockSampleConfig,
+    TaskConfig,
+    TigerConfig,
+)
 
-__all__ = ["NO_OBSERVATION", "Instance", "PomdpTask", "RockSampleTask", "TigerTask"]
+__all__ = [
+    "NO_OBSERVATION",
+    "FileTask",
+    "Instance",
+    "LaserTagTask",
+    "LightDarkTask",
+    "MarsTask",
+    "NavigationTask",
+    "PomdpTask",
+    "RockSampleTask",
+    "TagTask",
+    "TigerTask",
+]
 
 #: What an agent is shown before its first action.
 NO_OBSERVATION = -1
@@ -77,6 +103,10 @@ class PomdpTask(Task[Instance, int, int]):
         """Build the model from the settings."""
         raise NotImplementedError
 
+    def episode_model(self, index: int) -> Model:
+        """Return the model of one episode: the task's own, unless each episode has a layout of its own."""
+        return self.model
+
     def _listed_starts(self) -> Any:
         listed = self.model.initial_distribution()
         if listed is None or not np.allclose(listed[1], listed[1][0]):
@@ -86,7 +116,7 @@ class PomdpTask(Task[Instance, int, int]):
     def instances(self, ctx: Context) -> Iterable[Instance]:
         """Yield one instance for each index."""
         for index in ctx.indices:
-            yield Instance(int(index), self.model)
+            yield Instance(int(index), self.episode_model(int(index)))
 
     def start(self, instance: Instance, ctx: Context, rng: np.random.Generator) -> PomdpEpisode:
         """Begin an episode in a start state that only the world knows."""
@@ -117,3 +147,80 @@ class RockSampleTask(PomdpTask):
         c = self.config
         rocks = None if (c.n, c.k) in MAPS else random_rocks(c.n, c.k, np.random.default_rng(c.layout_seed))
         return RockSample(c.n, c.k, rocks, c.discount)
+
+
+class TagTask(PomdpTask):
+    """Tag; see :class:`sfumato_vopp.models.tag.Tag`."""
+
+    def make_model(self) -> Model:
+        """Build the model from the settings."""
+        return Tag(self.config.discount)
+
+
+class LaserTagTask(PomdpTask):
+    """LaserTag; see :class:`sfumato_vopp.models.lasertag.LaserTag`."""
+
+    config: LaserTagConfig
+
+    def make_model(self) -> Model:
+        """Build the model from the settings."""
+        return LaserTag(layout_seed=self.config.layout_seed, discount=self.config.discount)
+
+    def episode_model(self, index: int) -> Model:
+        """Return a model with this episode's obstacles."""
+        if not self.config.layout_each_episode:
+            return self.model
+        return LaserTag(layout_seed=self.config.layout_seed + index, discount=self.config.discount)
+
+
+class LightDarkTask(PomdpTask):
+    """Light-Dark; see :class:`sfumato_vopp.models.lightdark.LightDark`."""
+
+    def make_model(self) -> Model:
+        """Build the model from the settings."""
+        return LightDark(self.config.discount)
+
+
+class NavigationTask(PomdpTask):
+    """Navigation; see :class:`sfumato_vopp.models.navigation.Navigation`."""
+
+    config: NavigationConfig
+
+    def make_model(self) -> Model:
+        """Build the model from the settings."""
+        return Navigation(self.config.layout_seed, self.config.discount)
+
+    def episode_model(self, index: int) -> Model:
+        """Return a model with this episode's known obstacles."""
+        if not self.config.layout_each_episode:
+            return self.model
+        return Navigation(self.config.layout_seed + index, self.config.discount)
+
+
+class MarsTask(PomdpTask):
+    """MARS; see :class:`sfumato_vopp.models.mars.Mars`."""
+
+    config: MarsConfig
+
+    def make_model(self) -> Model:
+        """Build the model from the settings."""
+        return self.episode_model(0)
+
+    def episode_model(self, index: int) -> Model:
+        """Return a model with this episode's rocks."""
+        c = self.config
+        if not c.layout_each_episode and hasattr(self, "model"):
+            return self.model
+        return Mars(c.n, c.m, c.layout_seed + index, c.discount)
+
+
+class FileTask(PomdpTask):
+    """The POMDP of a ``.pomdp`` file; see :mod:`sfumato_vopp.pomdpfile`."""
+
+    config: FileConfig
+
+    def make_model(self) -> Model:
+        """Read the file."""
+        if not self.config.path:
+            raise FileFormatError("expected a file, got none; give one with -t path=PROBLEM.pomdp")
+        return load_pomdp(self.config.path)
