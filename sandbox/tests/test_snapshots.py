@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sfumato_sandbox import STATELESS, Limits, SandboxError
+from sfumato_sandbox import STATELESS, Interpreter, Limits, SandboxError
 
 
 @pytest.fixture
@@ -139,3 +139,48 @@ def test_nothing_is_left_of_parked_copies(persistent):
     zygote = persistent._zygote.process.pid
     with open(f"/proc/{zygote}/task/{zygote}/children") as file:
         assert len(file.read().split()) <= 2
+
+
+CODE = "import math as m, threading\nx = {'a': [1, 2]}\nlock = threading.Lock()\ndef f(n): return n + x['a'][1]\nbig = 'z' * 100_000"
+
+
+def test_saved_variables_outlive_the_process_and_the_rest_is_named(persistent):
+    with persistent.open() as session:
+        session.step(CODE)
+        saved = session.save()
+        assert session.step("print(len(big))").stdout == "100000\n", "the session goes on"
+        assert session.step("import os; print(os.listdir())").stdout == "[]\n"
+    assert {"m", "x", "big"} <= set(saved.names) and "lock" in saved.missed and saved.log[0] == CODE
+    with persistent.open() as session:
+        assert session.load(saved).keys() == {"f"} if "f" in saved.names else {}
+        assert session.step("print(x, m.pi > 3, len(big))").stdout == "{'a': [1, 2]} True 100000\n"
+        assert session.step("lock").error.missing_name == "lock"
+
+
+def test_functions_are_saved_where_cloudpickle_is_declared():
+    pytest.importorskip("cloudpickle", reason="extra 'durable'")
+    with Interpreter(packages=("cloudpickle",)) as interpreter:
+        with interpreter.open() as session:
+            session.step(CODE)
+            saved = session.save()
+        with interpreter.open() as session:
+            assert session.load(saved) == {}
+            assert session.step("print(f(1))").stdout == "3\n"
+
+
+def test_a_hostile_pickle_runs_in_the_sandbox_alone(persistent, tmp_path):
+    target = tmp_path / "reached"
+    with persistent.open() as session:
+        session.step(f"class Bomb:\n def __reduce__(self): return (open, ({str(target)!r}, 'w'))\nb = Bomb()")
+        saved = session.save()
+    with persistent.open() as session:
+        assert "PermissionError" in session.load(saved)["b"]
+        assert session.step("print(1)").ok
+    assert not target.exists()
+
+
+def test_saving_that_never_ends_is_stopped(session):
+    session.step("class Slow:\n def __reduce__(self):\n  while True: x = 1\ns = Slow()")
+    with pytest.raises(SandboxError, match="no answer within 1 s"):
+        session.save()
+    assert session.step("print(1)").stdout == "1\n"

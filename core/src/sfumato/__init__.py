@@ -3,7 +3,8 @@
 Light names for a plugin's `plugin.py`; everything else is imported from its own module.
 """
 
-from sfumato.hookspecs import PLUGIN_API, hookimpl
+from typing import TYPE_CHECKING, Any
+
 from sfumato.records import (
     BackendSpec,
     CommandSpec,
@@ -16,6 +17,9 @@ from sfumato.records import (
     Step,
     Trace,
 )
+
+if TYPE_CHECKING:
+    from sfumato.hookspecs import PLUGIN_API, hookimpl
 
 __version__ = "0.1.0"
 __all__ = [
@@ -32,3 +36,12 @@ __all__ = [
     "Trace",
     "hookimpl",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what stands on pluggy only for those who write a plugin: a worker starts without it."""
+    if name in ("PLUGIN_API", "hookimpl"):
+        from sfumato import hookspecs
+
+        return getattr(hookspecs, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

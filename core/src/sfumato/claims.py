@@ -8,7 +8,6 @@ touched for LEASE_SECONDS has lost its owner.
 from __future__ import annotations
 
 import os
-import socket
 import tempfile
 import threading
 import time
@@ -71,7 +70,7 @@ def _machine() -> tuple[str, str, str]:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     with suppress(OSError):
         namespace = str(Path("/proc/self/ns/pid").readlink())
-    return socket.gethostname(), boot_id, namespace
+    return os.uname().nodename, boot_id, namespace
 
 
 def start_time(pid: int) -> int | None:

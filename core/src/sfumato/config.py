@@ -3,7 +3,6 @@ nearest name. Strict: an int where an int is wanted, never the text "3"."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import lru_cache
@@ -107,6 +106,8 @@ def parse_assignments(pairs: Iterable[str], option: str) -> dict[str, Any]:
 
     Dots make tables: `-s limits.steps=10`. Raises ConfigError naming the option for a text without `=`.
     """
+    import tomllib  # here and below: a worker starts without it
+
     settings: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -128,6 +129,8 @@ def parse_assignments(pairs: Iterable[str], option: str) -> dict[str, Any]:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return a TOML file's tables; raises ConfigError with file, line and column when it cannot be read."""
+    import tomllib
+
     try:
         with path.open("rb") as handle:
             return tomllib.load(handle)

@@ -10,8 +10,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
@@ -20,6 +19,9 @@ from sfumato.errors import ProtocolError, UsageError
 from sfumato.protocols import Context, Evaluator, Policy, Runtime, Solver, Task
 from sfumato.records import Clocks, Metric, Native, Step, Trace
 from sfumato.trace import EpisodeColumns, Recorder, TraceFile
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 MAX_STEPS = 1_000_000
 """Steps after which an episode of a task without a limit of its own counts as one that never ends."""
@@ -138,6 +140,8 @@ def _in_order(
         for number, items, instance in episodes:
             yield play(number, items, instance, policy)
         return
+    from concurrent.futures import ThreadPoolExecutor  # not at the top: every run would pay for it
+
     waiting: deque[Future[dict[str, Any]]] = deque()
     with ThreadPoolExecutor(concurrency, thread_name_prefix="episode") as pool:
         for number, items, instance in episodes:

@@ -105,6 +105,8 @@ class Experiment:
         if runtime.name != "direct":
             label += f" {runtime.label or runtime.name}"
         resources = needs(specs.values())
+        targets = {kind: (c.target, c.config) for kind, c in specs.items()}
+        targets |= {f"evaluator {c.name}": (c.target, c.config) for c in scorers}
         for shard in shards(s.instances or f"0:{s.seeds}", s.shards):
             spec = RunSpec(
                 **refs,
@@ -125,7 +127,8 @@ class Experiment:
             exclusive = "exclusive" in (specs["solver"].timing, specs["task"].timing)
             short = specs["task"].short and specs["solver"].short
             yield Job(
-                run_id_of(spec), spec, label, data_dir, code, exclusive=exclusive, short=short, resources=resources
+                run_id_of(spec), spec, label, data_dir, code, exclusive=exclusive, short=short, resources=resources,
+                targets=targets,
             )
 
 

@@ -50,6 +50,7 @@ class Job:
     exclusive: bool = False  # its time is its result: never beside another run
     short: bool = False  # may share a warm worker
     resources: Mapping[str, float] = attrs.field(factory=dict)  # as its components declare: cpus, gpus, memory_mb
+    targets: Mapping[str, tuple[str, str | None]] = attrs.field(factory=dict)  # where to import the components from
 
 
 def environment(spec: RunSpec) -> dict[str, str]:
@@ -92,7 +93,13 @@ class Lane:
         try:
             store.tidy(job.run_id)
             (folder / "job.json").write_text(
-                json.dumps({"data_dir": job.data_dir, "artifacts": str(store.artifacts.resolve())})
+                json.dumps(
+                    {
+                        "data_dir": job.data_dir,
+                        "artifacts": str(store.artifacts.resolve()),
+                        "targets": dict(job.targets),
+                    }
+                )
             )
         except OSError as error:
             raise StoreError(f"run {job.run_id}: cannot write {folder}: {error.strerror}. Nothing was lost.") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import faulthandler
+import gc
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ def main() -> int:
     """Serve runs until told to end."""
     from sfumato import cgroups, guard  # before anything is imported that might start threads
 
+    gc.disable()  # importing makes much and drops little: collecting meanwhile costs a fourteenth of the start
     guardian = guard.guard()
     if entrance := os.environ.pop(cgroups.CGROUP, ""):
         Path(entrance).write_text("0")
@@ -138,21 +141,25 @@ def _store_trouble(error: OSError, folder: Path) -> str:
 
 
 def _drive(folder: Path, spec: RunSpec, job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
-    from sfumato import backends, stats
+    from sfumato import stats
     from sfumato.context import ArtifactStore, RunContext
     from sfumato.driver import drive
     from sfumato.records import Status
     from sfumato.trace import TraceFile
 
-    registry = _registry()
-    solver_spec = registry.find("solver", spec.solver.name)
+    gc.enable()
     device = ""
+    known = None
     if spec.backend is not None:
-        device = backends.verify_device(solver_spec, backends.Choice(spec.backend, spec.device))
-    task = _build(registry, "task", spec.task)
-    solver = _build(registry, "solver", spec.solver)
-    runtime = _build(registry, "runtime", spec.runtime)
-    evaluators = {ref.name: _build(registry, "evaluator", ref) for ref in spec.evaluators}
+        from sfumato import backends
+
+        device = backends.verify_device(_registry().find("solver", spec.solver.name), backends.Choice(spec.backend, spec.device))
+        known = None if spec.device.startswith("cpu") else backends.backend(spec.backend)
+    targets = job.get("targets", {})
+    task = _build(targets, "task", spec.task)
+    solver = _build(targets, "solver", spec.solver)
+    runtime = _build(targets, "runtime", spec.runtime)
+    evaluators = {ref.name: _build(targets, "evaluator", ref) for ref in spec.evaluators}
     refusal = solver.supports(task, runtime)
     if refusal is not None:
         return {"status": Status.UNSUPPORTED, "error": " ".join(filter(None, (refusal.reason, refusal.advice)))}
@@ -177,7 +184,6 @@ def _drive(folder: Path, spec: RunSpec, job: Mapping[str, Any], tell: Tell) -> d
         artifacts=ArtifactStore(Path(job["artifacts"]) if job.get("artifacts") else None),
         on_progress=progress,
     )
-    known = backends.backend(spec.backend) if spec.backend and not spec.device.startswith("cpu") else None
     trace_file = TraceFile(folder / "trace.zip", int(job.get("trace_limit", 64 << 20)))
     with (folder / "rows.jsonl").open("w", encoding="utf-8") as rows:
 
@@ -234,10 +240,29 @@ def _registry() -> Any:
     return _REGISTRY[0]
 
 
-def _build(registry: Any, kind: str, ref: ComponentRef) -> Any:
-    from sfumato import config, plugins
+def _build(targets: Mapping[str, Any], kind: str, ref: ComponentRef) -> Any:
+    """Construct a component. Where the submitting process said what to import, plugins need not be discovered again."""
+    from sfumato import config
 
-    return plugins.build(registry.find(kind, ref.name), ref.settings, config.structure)
+    target, settings = targets.get(kind) or targets.get(f"{kind} {ref.name}") or (None, None)
+    if target is None:
+        from sfumato import plugins
+
+        return plugins.build(_registry().find(kind, ref.name), ref.settings, config.structure)
+    cls = _resolve(target)
+    if settings is None:
+        return cls()
+    return cls(config.structure(ref.settings, _resolve(settings), where=f"{kind} {ref.name}"))
+
+
+def _resolve(target: str) -> Any:
+    module, _, name = target.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError):
+        from sfumato import plugins
+
+        return plugins.resolve(target)  # the same again, with an error that says what is missing
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def test_nothing_feasible_gives_the_least_violating_arm(small_pool: PoolLoop) ->
 def test_a_simulated_sweep_agrees(beta_loop: BetaLoop, constraints: Constraints) -> None:
     """Holding a threshold for 20 seeds gives the fixed point's reward within 3 standard errors after burn-in."""
     s = sweep(beta_loop, constraints)
-    for arm in (0, 11, 20):
+    for arm in (0, 11):
         rngs = [np.random.default_rng([3, arm, k]) for k in range(20)]
         world = World(beta_loop, constraints, 1500, rngs, ~s.is_feasible)
         rewards = np.stack([world.step(np.full(20, arm)).reward for _ in range(1500)])[300:]

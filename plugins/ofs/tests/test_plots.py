@@ -15,7 +15,7 @@ pytestmark = pytest.mark.optional
 
 def test_the_same_run_draws_the_same_files(tmp_path: Path) -> None:
     """Regret, violation, feasibility and a population picture a run; byte for byte the same twice."""
-    runs, oracle, bounds = picture_runs("synthetic", 2, 120, tmp_path)
+    runs, oracle, bounds = picture_runs("synthetic", 2, 110, tmp_path)
     first = save_all(tmp_path / "a", runs, oracle, bounds)
     again = save_all(tmp_path / "b", runs, oracle, bounds)
     assert [p.name for p in first] == [

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
 from sfumato_ofs.config import OptimisticFeasibleConfig, PrimalDualConfig, UnconstrainedConfig
 from sfumato_ofs.constraints import Constraints, reward_scale
-from sfumato_ofs.learners import GridLearner, PrimalDual, Unconstrained
+from sfumato_ofs.learners import GridLearner
 from sfumato_ofs.loops import BetaLoop
 from sfumato_ofs.oracle import sweep
 from sfumato_ofs.search import OptimisticFeasible
 from sfumato_ofs.simulate import RunningSums, World, play
+from sfumato_ofs.studies import run_many
 
 
 def run(
@@ -33,17 +36,23 @@ def run(
 
 
 def test_acceptance_on_environment_a(beta_loop: BetaLoop) -> None:
-    """8 seeds, T = 5000: tail gap at most 0.003; violation at most 1/5 of primal-dual's and 1/20 of unconstrained's."""
-    sums, learner, best = run(beta_loop, OptimisticFeasible, OptimisticFeasibleConfig(), 8, 5000)
-    dual, _, _ = run(beta_loop, PrimalDual, PrimalDualConfig(beta=1.0), 8, 5000)
-    free, _, _ = run(beta_loop, Unconstrained, UnconstrainedConfig(beta=1.0), 8, 5000)
-    assert best - sums.tail_reward.mean() / 1000 <= 0.003
-    assert sums.violation.mean() <= dual.violation.mean() / 5
-    assert sums.violation.mean() <= free.violation.mean() / 20
-    assert sums.reward.mean() >= dual.reward.mean()
+    """T = 5000: tail gap at most 0.003; violation at most 1/5 of primal-dual's and 1/20 of unconstrained's.
+
+    20 seeds in the compiled loop where numba is installed, 4 in arrays elsewhere.
+    """
+    n_seeds = 20 if find_spec("numba") else 4
+    oracle = sweep(beta_loop, Constraints())
+    ours, dual, free = (
+        run_many(beta_loop, oracle, config, n_seeds=n_seeds)
+        for config in (OptimisticFeasibleConfig(), PrimalDualConfig(beta=1.0), UnconstrainedConfig(beta=1.0))
+    )
+    assert oracle.reward[oracle.best] - ours["tail_reward"].mean() / 1000 <= 0.003
+    assert ours["violation"].mean() <= dual["violation"].mean() / 5
+    assert ours["violation"].mean() <= free["violation"].mean() / 20
+    assert ours["reward"].mean() >= dual["reward"].mean()
     # Our reference figure: 11.8 with an interval of 0.9 at 20 seeds.
-    assert sums.violation.mean() == pytest.approx(11.8, abs=1.8)
-    assert (beta_loop.arms[learner.recommend(), 0] == 0.275).all()
+    assert ours["violation"].mean() == pytest.approx(11.8, abs=0.9 if n_seeds == 20 else 1.8)
+    assert (np.abs(beta_loop.arms[ours["recommended"], 0] - 0.275) <= 0.0251).all()
 
 
 def test_violation_is_summed_on_expected_rates(beta_loop: BetaLoop) -> None:

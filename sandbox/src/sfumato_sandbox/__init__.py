@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Global,
         Isolation,
         Limits,
+        Saved,
         StepResult,
         Tool,
         ToolCall,
@@ -42,7 +43,7 @@ _WHERE = {
         ["IsolationUnavailable", "SandboxError", "SessionClosed", "ToolCallError", "ToolError"], "errors"
     ),
     **dict.fromkeys(
-        ["ActionError", "Artifact", "Global", "Isolation", "Limits", "StepResult", "Tool", "ToolCall", "Truncated"],
+        ["ActionError", "Artifact", "Global", "Isolation", "Limits", "Saved", "StepResult", "Tool", "ToolCall", "Truncated"],
         "records",
     ),
 }  # fmt: skip
@@ -56,6 +57,7 @@ __all__ = [
     "IsolationUnavailable",
     "Limits",
     "SandboxError",
+    "Saved",
     "Session",
     "SessionClosed",
     "StepResult",

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from sfumato_sandbox import capability, packages
+from sfumato_sandbox.errors import IsolationUnavailable
 from sfumato_sandbox.records import Isolation, Limits, Tool
 from sfumato_sandbox.session import Options, Session, ToolState
 from sfumato_sandbox.zygote import Zygote
@@ -63,6 +64,8 @@ class Interpreter:
         spare: bool = True,
         scratch_dir: str | None = None,
     ) -> None:
+        if sys.platform == "win32":
+            raise IsolationUnavailable("sessions are forked processes, which Windows lacks. Use WSL 2.")
         self.isolation: Isolation = capability.isolation(level, strict)
         self._options = Options(
             persistent, echo, top_level_await, cues, restore_names, artifacts, spare, keep_files=keep_files

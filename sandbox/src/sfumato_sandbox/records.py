@@ -149,3 +149,18 @@ class Isolation:
     seccomp: bool
     namespaces: tuple[str, ...]
     missing: tuple[str, ...]
+
+
+@attrs.frozen
+class Saved:
+    """Variables written down by `Session.save`.
+
+    `content` is pickled by code that nobody vouches for: unpickle it nowhere but inside a sandbox. `names` are
+    the variables it holds, `missed` those that could not be pickled, each with the reason. `log` is every action
+    of the session so far, from which the rest can be computed anew.
+    """
+
+    content: bytes = attrs.field(repr=lambda content: f"<{len(content)} bytes>")
+    names: tuple[str, ...]
+    missed: dict[str, str]
+    log: tuple[str, ...]

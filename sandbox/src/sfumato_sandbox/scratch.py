@@ -74,12 +74,19 @@ def usage(directory: int, stop_after: int) -> tuple[int, int]:
     return total, count
 
 
-def collect(directory: int, max_bytes: int, known: dict[str, tuple[int, int]]) -> tuple[Artifact, ...]:
-    """Read the regular files that are new or changed since `known` (path → size, mtime), and update it."""
+def collect(
+    directory: int, max_bytes: int, known: dict[str, tuple[int, int]], only: str | None = None
+) -> tuple[Artifact, ...]:
+    """Read the regular files that are new or changed since `known` (path → size, mtime), and update it.
+
+    Reads at most `max_bytes` in all; with `only` just the file of that path.
+    """
     found = []
     room = max_bytes
     for path, folder, status in walk(directory):
         mark = (status.st_size, status.st_mtime_ns)
+        if only is not None and path != only:
+            continue
         if not stat.S_ISREG(status.st_mode) or known.get(path) == mark or status.st_size > room:
             continue
         try:

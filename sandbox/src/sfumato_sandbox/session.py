@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import secrets
@@ -98,6 +99,7 @@ class Session:
         self._parked: OrderedDict[str, Parked] = OrderedDict()
         self._notify = -1
         self._leader = 0
+        self._log: list[str] = []
         self._kept: dict[str, bytes | None] = {}
         self._dying: list[tuple[Child, Directory]] = []
         self._directory: Directory
@@ -126,6 +128,7 @@ class Session:
             raise TypeError(f"code must be a str of Python source, got {type(code).__name__}")
         with self._lock:
             self._actions += 1
+            self._log.append(code)
             started = time.monotonic()
             child = self._ready_child()
             outcome = _Outcome()
@@ -205,6 +208,48 @@ class Session:
                 self._tool_state[1](parked.tool_state)
             self._child = child
             self._bound = set(parked.bound)
+
+    def save(self) -> Saved:
+        """Write down each variable on its own, by pickle (cloudpickle where it is a declared package).
+
+        For keeping a session beyond its process or machine; `snapshot` is quicker and complete. The bytes
+        come from code that nobody vouches for: this package unpickles them only inside a sandbox, and so
+        should you. Raises SandboxError when the process does not answer within its time limit.
+        """
+        with self._lock:
+            answer, content = self._store("save", b"")
+            missed = {_text(name, 200): _text(why, 500) for name, why in _pairs(answer.get("missed"))}
+            return Saved(content, tuple(_text(name, 200) for name in _list(answer.get("kept"), 10_000)), missed,
+                         tuple(self._log))  # fmt: skip
+
+    def load(self, saved: Saved) -> dict[str, str]:
+        """Bind what was saved, inside; return the names that could not be bound, each with the reason."""
+        with self._lock:
+            answer, _ = self._store("load", saved.content)
+            self._bound.update(saved.names)
+            return {_text(name, 200): _text(why, 500) for name, why in _pairs(answer.get("missed"))}
+
+    def _store(self, kind: str, content: bytes) -> tuple[dict[str, Any], bytes]:
+        if not self._options.persistent:
+            raise SandboxError(
+                "a stateless session has no variables to keep; open an Interpreter(persistent=True)"
+            )
+        child = self._ready_child()
+        child.nonce = secrets.token_hex(8)
+        name = f".{secrets.token_hex(8)}"
+        scratch.write(self._directory.fd, name, content)
+        child.send({"t": kind, "n": child.nonce, "file": name})
+        try:
+            answer = snapshots.wait_for(child, self.limits.timeout_seconds, kind)
+            if answer.get("t") != "stored" or answer.get("n") != child.nonce:
+                raise SandboxError(f"{kind} failed: a message that belongs to no such request")
+            files = scratch.collect(self._directory.fd, self.limits.file_bytes, {}, only=name)
+        except BaseException:
+            self._discard(child)
+            raise
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=self._directory.fd)
+        return answer, files[0].content if files else b""
 
     def files(self) -> dict[str, bytes | None]:
         """Return the session's files by relative path; folders have None for content."""
@@ -607,6 +652,10 @@ def _text(value: Any, limit: int) -> str:
     if type(value) is not str:
         raise TypeError("a text belongs here")
     return value[:limit].encode("utf-8", "backslashreplace").decode()
+
+
+def _pairs(value: Any) -> list[tuple[Any, Any]]:
+    return [] if type(value) is not dict else list(value.items())[:10_000]
 
 
 def _list(value: Any, limit: int) -> list[Any]:

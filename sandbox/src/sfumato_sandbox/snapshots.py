@@ -53,13 +53,15 @@ def answer_fork(notify: int, allow: bool) -> None:
         pass  # the caller died meanwhile
 
 
-def _await(child: Child, source: socket.socket, notify: int, wanted: str, forks: int) -> dict[str, Any]:
+def _await(
+    child: Child, source: socket.socket, notify: int, wanted: str, forks: int, seconds: float = SECONDS
+) -> dict[str, Any]:
     """Read the next message of `source`, letting at most `forks` forks pass meanwhile."""
     poll = select.poll()
     poll.register(source, select.POLLIN)
     if notify >= 0:
         poll.register(notify, select.POLLIN)
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         for fd, event in poll.poll(left * 1000):
             if fd == notify:
@@ -76,7 +78,12 @@ def _await(child: Child, source: socket.socket, notify: int, wanted: str, forks:
             if message is None or fds:
                 raise SandboxError(f"{wanted} failed: the process died")
             return message
-    raise SandboxError(f"{wanted} failed: no answer within {SECONDS:g} s")
+    raise SandboxError(f"{wanted} failed: no answer within {seconds:g} s")
+
+
+def wait_for(child: Child, seconds: float, wanted: str) -> dict[str, Any]:
+    """Return the child's next message; raises SandboxError when none comes in time."""
+    return _await(child, child.channel, child.notify, wanted, 0, seconds)
 
 
 def take(child: Child) -> socket.socket:

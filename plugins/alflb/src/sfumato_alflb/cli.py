@@ -27,8 +27,8 @@ def diagnose(scores: str, k: int, steps: int, tokens: int, pictures: str | None,
     """
     import numpy as np
 
-    from .diagnose import diagnose as examine
-    from .diagnose import lines
+    from .diagnosis import diagnose as examine
+    from .diagnosis import lines
     from .run import alf_run
     from .scorefiles import load_scores
 

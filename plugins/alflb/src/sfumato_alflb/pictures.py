@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .diagnose import Diagnosis
+from .diagnosis import Diagnosis
 from .errors import MissingExtraError
 from .problem import Floats
 

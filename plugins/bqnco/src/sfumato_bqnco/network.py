@@ -88,10 +88,10 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None, xy: Tensor | None) -> Tensor:
         if self.rezero:
             x = x + self.alpha[0] * self.attention(x, x, mask, xy)
-            return x + self.alpha[1] * self.outer(F.relu(self.inner(x)))
+            return x + self.alpha[1] * self.outer(F.relu(self.inner(x), inplace=True))
         h = self.norms[0](x)
         x = x + self.attention(h, h, mask, xy)
-        return x + self.outer(F.relu(self.inner(self.norms[1](x))))
+        return x + self.outer(F.relu(self.inner(self.norms[1](x)), inplace=True))
 
 
 class _Perceiver(nn.Module):
@@ -125,7 +125,7 @@ class _Perceiver(nn.Module):
         for block in self.blocks:
             latents = block(latents, None, None)
         x = x + self.write(h, self.norm_out(latents), None)
-        return x + self.outer(F.relu(self.inner(self.norm_token(x))))
+        return x + self.outer(F.relu(self.inner(self.norm_token(x)), inplace=True))
 
 
 class _AtspInput(nn.Module):

@@ -21,7 +21,7 @@ _FAST = {"nnan", "nsz", "contract", "reassoc"}
 
 
 @numba.njit(cache=True, fastmath=_FAST)
-def _roll(start, goal_y, goal_speed, centre, axes, present, cap, accel, dt, n, jam, path):
+def _roll(start, goal_y, goal_speed, centre, axes, present, cap, accel, dt, n, jam, stop, path):
     c = goal_y.shape[0]
     m = centre.shape[0]
     for i in range(c):
@@ -52,6 +52,8 @@ def _roll(start, goal_y, goal_speed, centre, axes, present, cap, accel, dt, n, j
                 wish = jam + max(0.0, v * 1.0 + v * closing / (2.0 * (accel[1] * -accel[0]) ** 0.5))
                 a -= accel[1] * (wish / max(gap, 0.1)) ** 2
             a = min(max(a, accel[0]), accel[1])
+            if stop:
+                a = 0.6 * accel[0]
             fresh = min(max(v + a * dt, 0.0), cap[i, k])
             x += 0.5 * (v + fresh) * dt
             v = fresh
@@ -70,20 +72,23 @@ def fit(t: Transcription, problem: Problem, path: Array) -> Array:
     return np.concatenate([head, free], axis=2)
 
 
-def roll_out(t: Transcription, problem: Problem, jam: float = 1.0, hold: bool = False) -> Array:
+def roll_out(
+    t: Transcription, problem: Problem, jam: float = 1.0, hold: bool = False, stop: bool = False
+) -> Array:
     """Return initial coefficients [2, C, n + 1], one lane-following roll-out per hypothesis.
 
     Arguments: jam: gap kept at rest behind a leader's ellipse, m; hold: stay on the present line and slow down
-    instead of heading for the goal (a second, more timid start).
+    instead of heading for the goal (a second, more timid start); stop: brake to a standstill on the present line,
+    which is the side to be on when something is about to cross.
     """
     c = problem.n_candidates
     path = np.empty((2, c, t.n))
-    goal_y = np.full(c, problem.start[1, 0]) if hold else problem.goal_y
+    goal_y = np.full(c, problem.start[1, 0]) if hold or stop else problem.goal_y
     goal_speed = problem.goal_speed * (0.3 if hold else 1.0)
     bounds = t.settings.bounds
     accel = np.array([max(bounds.a_x[0], -8.0), min(bounds.a_x[1], 4.0)])
     _roll(
         problem.start, np.ascontiguousarray(goal_y), goal_speed, problem.centre, problem.axes, problem.present,
-        problem.speed_cap, accel, t.dt, t.n, jam, path,
+        problem.speed_cap, accel, t.dt, t.n, jam, stop, path,
     )  # fmt: skip
     return fit(t, problem, path)

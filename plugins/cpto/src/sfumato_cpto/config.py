@@ -9,6 +9,17 @@ _POSITIVE = v.gt(0.0)
 _NOT_NEGATIVE = v.ge(0.0)
 
 
+REPLAY_SCENES = (
+    "USA_US101-4_1_T-1",
+    "USA_US101-5_1_T-1",
+    "USA_US101-3_3_T-1",
+    "USA_Lanker-1_1_T-1",
+    "USA_Lanker-1_3_T-1",
+    "USA_Peach-4_8_T-1",
+    "OSC_PedestrianCollision-1_1_T-1",
+)
+
+
 def _ordered(instance: object, attribute: attrs.Attribute, value: tuple[float, float]) -> None:  # type: ignore[type-arg]
     if len(value) != 2 or not value[0] < value[1]:
         raise ValueError(
@@ -181,6 +192,17 @@ class PedestrianConfig:
 
 
 @attrs.frozen
+class ReplayConfig:
+    """Recorded traffic from CommonRoad files, looked for as `traffic/NAME.xml` in the data folder.
+
+    Attributes: scenes: names; course k replays scene k modulo their number. `seconds` is an upper limit.
+    """
+
+    scenes: tuple[str, ...] = attrs.field(default=REPLAY_SCENES, validator=v.min_len(1), converter=tuple)
+    seconds: float = attrs.field(default=20.0, validator=_POSITIVE)
+
+
+@attrs.frozen
 class PlannerConfig:
     """Settings of the planner as a solver of the runner.
 
@@ -190,10 +212,12 @@ class PlannerConfig:
         deadline: seconds for a cycle, 0 for none (then the same run gives the same bits).
         kernel: "numba" or "numpy".
         shared_points, n_samples: m and N.
+        certified: release a plan only with a fall-back that is clear of every user's reachable occupancy.
     """
 
     n_obstacles: int = attrs.field(default=6, validator=v.ge(1))
     n_candidates: int = attrs.field(default=3, validator=v.ge(1))
+    certified: bool = False
     deadline: float = attrs.field(default=0.0, validator=_NOT_NEGATIVE)
     kernel: str = attrs.field(default="numba", validator=v.in_(("numba", "numpy")))
     shared_points: int = attrs.field(default=5, validator=v.ge(3))

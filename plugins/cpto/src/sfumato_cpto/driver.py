@@ -14,6 +14,7 @@ import numpy as np
 from sfumato_cpto.admm import Array
 from sfumato_cpto.config import PlannerSettings
 from sfumato_cpto.hypotheses import Interpreter, Situation
+from sfumato_cpto.safety import Assumptions, Certificate, Monitor, certify
 from sfumato_cpto.solver import CPTOSolver, Plan
 
 
@@ -26,9 +27,14 @@ class Driver:
     """
 
     def __init__(
-        self, solver: CPTOSolver, n_obstacles: int = 6, n_candidates: int = 3, deadline: float | None = None
+        self,
+        solver: CPTOSolver,
+        n_obstacles: int = 6,
+        n_candidates: int = 3,
+        deadline: float | None = None,
+        certified: bool = False,
     ):
-        self.solver, self.deadline = solver, deadline
+        self.solver, self.deadline, self.certified = solver, deadline, certified
         self.n_obstacles, self.n_candidates = n_obstacles, n_candidates
         self.log: list[dict[str, Any]] = []
         self.plan: Plan | None = None
@@ -44,6 +50,8 @@ class Driver:
         self._driven: Plan | None = None
         self._elapsed = 0
         self._acceleration: float | None = None
+        self.monitor = Monitor(Assumptions(brake=self.solver.settings.brake), public)
+        self._public = public
 
     def question(self, situation: Situation) -> Situation:
         """Change what is asked before it is planned; baselines override this."""
@@ -52,10 +60,13 @@ class Driver:
     def act(self, observation: Mapping[str, Array]) -> tuple[float, float]:
         """Return (speed m/s, yaw rate rad/s) to hold for one period."""
         begun = time.perf_counter()
+        self.monitor.watch(observation)
         situation = self.question(self.interpreter.interpret(observation, self._acceleration))
         self._elapsed += 1
         plan = self.solve(situation, self._driven)
-        command = self._command(plan, situation)
+        certificate = self.certify(plan, situation) if self.certified else None
+        command = self._command(plan, situation, certificate)
+        self.monitor.tell(float(observation["ego"][3]), command[0])
         self.plan, self.situation = plan, situation
         self.log.append(
             {
@@ -68,6 +79,7 @@ class Driver:
                 "iterations": plan.iterations,
                 "candidates": len(plan.position),
                 "driven": command,
+                "certified": None if certificate is None else certificate.clear,
             }
         )
         return command
@@ -79,21 +91,61 @@ class Driver:
             elapsed=self._elapsed, deadline=self.deadline,
         )  # fmt: skip
 
-    def _command(self, plan: Plan, situation: Situation) -> tuple[float, float]:
+    def certify(self, plan: Plan, situation: Situation) -> Certificate:
+        """Check the fall-back along the plan's shared curve against what road users can reach."""
+        size = np.asarray(self._public["size"], dtype=float)
+        position = np.asarray(situation.obstacles.position, dtype=float).reshape(-1, 2)
+        velocity = np.asarray(situation.obstacles.velocity, dtype=float).reshape(-1, 2)
+        sizes = np.array([self.interpreter.size_of(int(j), situation) for j in situation.user]).reshape(-1, 2)
+        if len(plan.position):
+            path = plan.shared
+            step = np.diff(path, axis=1)
+            heading = np.arctan2(step[1], np.maximum(step[0], 1e-9))
+            heading = np.concatenate([[situation.state.heading], heading])
+        else:
+            direction = np.array([[np.cos(situation.state.heading)], [np.sin(situation.state.heading)]])
+            path = np.array([[situation.state.x], [situation.state.y]]) + direction * np.linspace(
+                0.0, 40.0, 50
+            )
+            heading = np.full(50, situation.state.heading)
+        speed = plan.command[0] if plan.status.is_feasible else situation.state.speed
+        return certify(
+            path, heading, float(speed), size, position, velocity, sizes, self.monitor.assumptions,
+            self.solver.settings.dt,
+        )  # fmt: skip
+
+    def _command(
+        self, plan: Plan, situation: Situation, certificate: Certificate | None
+    ) -> tuple[float, float]:
         state = situation.state
         settings: PlannerSettings = self.solver.settings
-        if plan.status.is_feasible:
+        if plan.status.is_feasible and (certificate is None or certificate.clear):
             self._driven, self._elapsed = plan, 0
-            weight = np.full(len(plan.position), 1.0 / len(plan.position))
-            a = np.einsum("c,ca->a", weight, plan.acceleration[:, :, 1])
-            v = np.einsum("c,ca->a", weight, plan.velocity[:, :, 1])
-            speed = float(np.hypot(*v))
-            self._acceleration = float(a @ v / speed) if speed > 0.1 else float(a[0])
+            weight = _weights(situation, len(plan.position))
+            position, velocity, a = (
+                weight @ v[:, :, 1] for v in (plan.position, plan.velocity, plan.acceleration)
+            )
+            speed = float(np.hypot(*velocity))
+            self._acceleration = float(a @ velocity / speed) if speed > 0.1 else float(a[0])
+            if situation.frame is not None and situation.world is not None:
+                return situation.frame.command(situation.world, position, velocity, settings.dt)
             return plan.command
         # No plan to drive: the verified fall-back along the path of the last good plan.
-        if plan.fallback is not None:
-            speed, yaw_rate = plan.fallback.command
-        else:
-            speed, yaw_rate = max(state.speed - settings.brake * settings.dt, 0.0), 0.0
-        self._acceleration = (speed - state.speed) / settings.dt
-        return speed, yaw_rate
+        back = plan.fallback
+        if back is None:
+            self._acceleration = -settings.brake
+            return max(state.speed - settings.brake * settings.dt, 0.0), 0.0
+        self._acceleration = (back.command[0] - state.speed) / settings.dt
+        if situation.frame is not None and situation.world is not None:
+            speed = float(back.speed[1])
+            direction = state.heading + back.command[1] * settings.dt
+            velocity = speed * np.array([np.cos(direction), np.sin(direction)])
+            return situation.frame.command(situation.world, back.position[:, 1], velocity, settings.dt)
+        return back.command
+
+
+def _weights(situation: Situation, n_candidates: int) -> Array:
+    weight = situation.hypotheses.weight
+    if weight is None or len(np.asarray(weight)) != n_candidates:
+        return np.full(n_candidates, 1.0 / n_candidates)
+    return np.asarray(weight, dtype=float)

@@ -13,6 +13,7 @@ import numpy as np
 
 from sfumato_cpto.admm import Array
 from sfumato_cpto.config import Bounds
+from sfumato_cpto.curvilinear import ReferencePath
 from sfumato_cpto.problem import Hypotheses, Obstacles, State
 from sfumato_cpto.simulator.geometry import shadow
 
@@ -25,6 +26,7 @@ PHANTOM_AXES = (
 # from which it would be seen not to exist
 WALKER_AXES = (2.85, 2.1)  # covers a 4.0 x 1.8 m and a 0.6 x 0.6 m body
 DEFENSIVE_Y = -1.2  # m, lateral position beside a row that may hide somebody
+PATH_SMOOTHING = 1e-5  # m^2; the path that is handed over is smooth already
 HYSTERESIS = 2  # cycles for which a phantom outlives its shadow
 
 
@@ -32,7 +34,8 @@ HYSTERESIS = 2  # cycles for which a phantom outlives its shadow
 class Situation:
     """What the planner is asked in one cycle, and what was imagined.
 
-    Attributes: user: [M] index of the observed user behind each obstacle, -1 for a phantom.
+    Attributes: user: [M] index of the observed user behind each obstacle, -1 for a phantom; frame: the curvilinear
+    frame in which the rest is expressed, None for a straight road; world: the Cartesian state.
     """
 
     state: State
@@ -40,6 +43,8 @@ class Situation:
     hypotheses: Hypotheses
     bounds: Bounds
     user: Array
+    frame: ReferencePath | None = None
+    world: State | None = None
 
 
 @attrs.define(eq=False)
@@ -56,10 +61,12 @@ class Interpreter:
     n_obstacles: int = 6
     n_candidates: int = 3
     memory_seconds: float = 1.0
+    n_samples: int = 50
     goal: float = 0.0
     _phantom_age: dict[int, tuple[int, Array]] = attrs.field(factory=dict)
     _seen: dict[int, tuple[float, Array, Array, Array]] = attrs.field(factory=dict)
     _hold: int = 0
+    _frame: ReferencePath | None = None
 
     def interpret(self, observation: Mapping[str, Array], acceleration: float | None = None) -> Situation:
         """Return the planning question of this cycle.
@@ -78,11 +85,20 @@ class Interpreter:
         )
         users = self._users(observation)
         kind = self.public["kind"]
+        if kind == "road":
+            return self._road(state, users, float(observation["time"]))
         if kind == "occluded-intersection":
             return self._intersection(state, users)
         if kind == "occluded-pedestrian":
             return self._pedestrian(state, users)
         return self._lanes(state, users)
+
+    def size_of(self, user: int, situation: Situation) -> tuple[float, float]:
+        """Return length and width of an observed user, or of the kind of user that a phantom stands for."""
+        if user >= 0 and user in self._seen:
+            size = self._seen[user][3]
+            return float(size[0]), float(size[1])
+        return (0.6, 0.6) if self.public["kind"] == "occluded-pedestrian" else (4.0, 1.8)
 
     def _viable(self, speed: float, acceleration: float) -> float:
         # The acceleration of a held command is a figure of speech. Take one from which the jerk bound can still
@@ -165,6 +181,102 @@ class Interpreter:
             bounds,
             index,
         )
+
+    def _road(self, state: State, users: tuple[Array, Array, Array, Array], now: float) -> Situation:
+        # A real road with bends: everything is moved to the frame of the reference path and planned there.
+        if self._frame is None:
+            self._frame = ReferencePath(self.public["path"], smoothing=PATH_SMOOTHING)
+        frame = self._frame
+        index, position, velocity, size = users
+        flat = frame.state_to_frame(state)
+        m = len(position)
+        sd = frame.to_frame(position) if m else np.zeros((0, 2))
+        offset = sd - np.array([flat.x, flat.y])
+        near = (np.abs(offset[:, 0]) < 80.0) & (np.abs(offset[:, 1]) < 12.0)
+        index, position, velocity, size, sd, offset = (
+            v[near] for v in (index, position, velocity, size, sd, offset)
+        )
+        moved = frame.velocity_to_frame(sd, velocity) if len(sd) else np.zeros((0, 2))
+        own = flat.speed * np.array([np.cos(flat.heading), np.sin(flat.heading)])
+        closing = -((moved - own) * offset).sum(axis=1) / np.maximum(np.hypot(*offset.T), 1e-6)
+        rank = np.hypot(offset[:, 0], 2.0 * offset[:, 1]) - 1.5 * np.maximum(closing, 0.0)
+        rank = rank + 20.0 * (offset[:, 0] < -5.0)
+        chosen = np.argsort(rank, kind="stable")[: self.n_obstacles]
+        index, position, velocity, size, sd, moved = (
+            v[chosen] for v in (index, position, velocity, size, sd, moved)
+        )
+        m = len(sd)
+        times = np.arange(self.n_samples) * float(self.public["dt"])
+        speed = np.hypot(*velocity.T)
+        heading = np.arctan2(velocity[:, 1], velocity[:, 0]) - frame.heading(sd[:, 0])
+        heading = np.where(speed > 0.3, (heading + np.pi) % (2 * np.pi) - np.pi, 0.0)
+        # Those who follow the road are predicted along it; those who cross go straight on in the plane.
+        centres = sd[:, :, None] + moved[:, :, None] * times
+        for j in np.flatnonzero(np.abs(heading) > np.deg2rad(25.0)):
+            centres[j] = frame.to_frame(position[j] + velocity[j] * times[:, None]).T
+        axes = self._axes(size, heading, sd - np.array([flat.x, flat.y]))
+        limit = float(self.public["lateral_limit"])
+        ahead = frame.curvature(np.linspace(flat.x, flat.x + max(4.0 * flat.speed, 15.0), 40))
+        bend = float(np.abs(ahead).max())
+        # The bend's own share of the lateral acceleration is taken off the bound, and caps the speed.
+        cap = float(np.sqrt(0.8 * limit / max(bend, 1e-4)))
+        a_y = max(limit - bend * flat.speed**2, 0.5)
+        c = self.n_candidates
+        present = np.ones((c, m), dtype=bool)
+        goals = np.full(c, float(self.public["goal_y"]))
+        goals[1:] = np.clip(flat.y, *self.public["road"])  # a second opinion: stay on the present line
+        weight = np.full(c, 0.2 / max(c - 1, 1))
+        weight[0] = 0.8 if c > 1 else 1.0
+        slack = 0.2 + 0.5 * abs(flat.heading)
+        low, high = (float(v) for v in self.public["road"])
+        bounds = attrs.evolve(
+            self.bounds,
+            y=(min(low, flat.y) - slack, max(high, flat.y) + slack),
+            v_x=(0.0, float(self.public["speed_limit"])),
+            a_y=(-a_y, a_y),
+            a_x=(-6.0, 3.0),
+            j_x=(-10.0, 10.0),
+            speed_max=float(self.public["speed_limit"]),
+        )
+        lateral = flat.flat()[1, 2]
+        if abs(lateral) > 0.9 * a_y:
+            flat = attrs.evolve(flat, yaw_rate=flat.yaw_rate * 0.9 * a_y / abs(lateral))
+        return Situation(
+            flat,
+            Obstacles(sd, moved, axes, centres=centres, grow=False) if m else Obstacles.none(),
+            Hypotheses(
+                present, goals, np.full(c, min(self._arrival_speed(flat, now), cap)), np.full(c, cap), weight
+            ),
+            bounds,
+            index,
+            frame,
+            state,
+        )
+
+    def _arrival_speed(self, flat: State, now: float) -> float:
+        # Arrive in the middle of the time window, at a speed that the goal asks for.
+        first, last = (float(v) for v in self.public["goal_time"])
+        left = max(0.5 * (first + last) - now, 0.5)
+        low, high = (float(v) for v in self.public["goal_speeds"])
+        wanted = (float(self.public["goal_s"]) - flat.x) / left
+        if left < 2.0:
+            wanted = float(np.clip(wanted, low, high))
+        return float(np.clip(wanted, 0.5, self.public["speed_limit"]))
+
+    def _axes(self, size: Array, heading: Array, offset: Array) -> Array:
+        # Of the ellipses that cover both bodies (corner on the curve), the one that the present offset leaves widest:
+        # slender beside a car in the next lane, blunt behind one in ours.
+        own = np.asarray(self.public["size"])
+        c, s = np.abs(np.cos(heading)), np.abs(np.sin(heading))
+        half_x = 0.5 * (own[0] + size[:, 0] * c + size[:, 1] * s) * 1.03
+        half_y = 0.5 * (own[1] + size[:, 1] * c + size[:, 0] * s) * 1.08
+        share = np.array([0.6, 0.35, 0.75, 0.85])
+        a = half_x[:, None] / np.sqrt(1.0 - share)
+        b = half_y[:, None] / np.sqrt(share)
+        distance = np.hypot(offset[:, :1] / a, offset[:, 1:] / b)
+        best = np.where(distance[:, 0] > 1.3, 0, distance.argmax(axis=1))
+        rows = np.arange(len(size))
+        return np.stack([a[rows, best], b[rows, best]], axis=1)
 
     def _choose_lane(
         self, state: State, position: Array, velocity: Array, lanes: Array, wanted: float
@@ -318,9 +430,13 @@ class Interpreter:
             for bit in range(q):
                 present[row, m + bit] = row == bit + 1
         c = len(present)
+        top = float(self.public["road"][1])
+        if q:
+            # Swerving back behind an imagined pedestrian would cost the very view that shows there is none.
+            top = min(top, max(DEFENSIVE_Y + 0.3, state.y + 0.05))
         bounds = attrs.evolve(
             self.bounds,
-            y=(float(self.public["road"][0]), float(self.public["road"][1])),
+            y=(float(self.public["road"][0]), top),
             a_y=(-1.0, 1.0),
             j_y=(-3.0, 3.0),
             v_x=(0.0, 10.0),

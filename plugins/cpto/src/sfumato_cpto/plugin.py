@@ -57,6 +57,7 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         "PedestrianConfig",
         "Somebody may step out between parked cars",
     )
+    yield _task("cpto/replay", "ReplayTask", "ReplayConfig", "Recorded traffic on real roads with bends")
     yield ComponentSpec(
         "solver",
         "cpto/planner",

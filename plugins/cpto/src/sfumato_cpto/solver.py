@@ -255,6 +255,7 @@ class CPTOSolver:
         if not cold:
             plans.insert(1, (s.stages[0], "cold"))
         plans += [(last, "timid"), (attrs.evolve(last, iterations=0), "timid")]
+        plans.append((attrs.evolve(last, iterations=0), "stop"))
         for stage, start in plans:
             now = time.monotonic()
             if limit is not None and attempts and now + slowest > limit:
@@ -262,8 +263,8 @@ class CPTOSolver:
                 break
             if start == "cold":
                 guess = coldstart.roll_out(t, problem)
-            elif start == "timid" and best is not None:
-                guess = self._timid(problem, best, guess)
+            elif start in ("timid", "stop") and best is not None:
+                guess = self._timid(problem, best, guess, stop=start == "stop")
             factors = t.factors(stage, problem.n_obstacles, problem.bounded)
             state = admm.initial_state(t, problem, guess)
             done, residuals = self._admm(
@@ -286,10 +287,10 @@ class CPTOSolver:
                 break  # bounds and start alone contradict each other; another start cannot help
         return best, iterations, programs, attempts, residuals, late
 
-    def _timid(self, problem: Problem, found: Polished, guess: Array) -> Array:
+    def _timid(self, problem: Problem, found: Polished, guess: Array, stop: bool) -> Array:
         # Only candidates that still touch something start again, from their present line and slowing down.
         bad = least_h(problem, found.sample) < FEASIBLE_H
-        hold = coldstart.roll_out(self.transcription, problem, hold=True)
+        hold = coldstart.roll_out(self.transcription, problem, hold=True, stop=stop)
         return np.where((bad if bad.any() else ~bad)[None, :, None], hold, guess)
 
     def _box_is_empty(self, problem: Problem, sample: Array) -> bool:

@@ -59,6 +59,8 @@ class DrivingPolicy(Policy[Any, Any]):
             "candidates": np.array([row["candidates"] for row in log]),
             "programs": np.array([row["programs"] for row in log]),
             "iterations": np.array([row["iterations"] for row in log]),
+            "certified": [row["certified"] for row in log],
+            "violations": dict(self.driver.monitor.violations),
             "n_consensus": self.driver.solver.settings.n_consensus,
         }
 
@@ -105,7 +107,7 @@ class PlannerSolver(_DrivingSolver):
     def driver(self, solver: CPTOSolver, rng: np.random.Generator) -> Driver:
         """Return a driver."""
         c = self.config
-        return Driver(solver, c.n_obstacles, c.n_candidates, c.deadline or None)
+        return Driver(solver, c.n_obstacles, c.n_candidates, c.deadline or None, c.certified)
 
     def replay_promise(self) -> str:
         """Same bits without a deadline; with one, what the clock allows."""

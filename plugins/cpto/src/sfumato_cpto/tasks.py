@@ -10,7 +10,14 @@ import numpy as np
 
 from sfumato.protocols import Context, Episode, Task
 from sfumato.records import Start, Step
-from sfumato_cpto.config import CruiseConfig, IntersectionConfig, NoisyConfig, PedestrianConfig, RacingConfig
+from sfumato_cpto.config import (
+    CruiseConfig,
+    IntersectionConfig,
+    NoisyConfig,
+    PedestrianConfig,
+    RacingConfig,
+    ReplayConfig,
+)
 from sfumato_cpto.simulator import scenes
 from sfumato_cpto.simulator.world import Scene, World
 
@@ -27,6 +34,7 @@ class Course:
 
     family: str
     item: int
+    scene: str = ""
 
 
 class DrivingEpisode(Episode[Observation, Any]):
@@ -165,3 +173,26 @@ class PedestrianTask(_DrivingTask):
         return scenes.occluded_pedestrian(
             rng, max_time=c.seconds, hidden_speed=c.hidden_speed, probability=c.probability
         )
+
+
+class ReplayTask(_DrivingTask):
+    """Recorded traffic around the vehicle; nothing is drawn at random."""
+
+    family = "replay"
+    config: ReplayConfig
+
+    def instances(self, ctx: Context) -> Iterator[Course]:
+        """Yield one course per index, scene by scene."""
+        names = self.config.scenes
+        for item in ctx.indices:
+            yield Course(self.family, int(item), names[int(item) % len(names)])
+
+    def start(self, instance: Course, ctx: Context, rng: np.random.Generator) -> DrivingEpisode:
+        """Read the scene's file and begin. Raises DataMissing, or SceneError for a damaged file."""
+        from sfumato_cpto.simulator import replay
+
+        path = ctx.data_file(
+            f"traffic/{instance.scene}.xml", fetch="the CommonRoad scenarios of commonroad-io"
+        )
+        scene = replay.from_file(path)
+        return DrivingEpisode(attrs.evolve(scene, max_time=min(scene.max_time, self.config.seconds)), rng)

@@ -193,7 +193,12 @@ def at_steady_state(
 
 
 def fairlearn_answers(
-    scores: FloatArray, good: NDArray[np.int64], groups: NDArray[np.int64], *, eps: float = 0.10
+    scores: FloatArray,
+    good: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    *,
+    eps: float = 0.10,
+    grid_size: int = 41,
 ) -> list[OfflineAnswer]:
     """Return fairlearn's ThresholdOptimizer and GridSearch on a scored pool, at their closed-loop steady states.
 
@@ -221,7 +226,7 @@ def fairlearn_answers(
     search = reductions.GridSearch(
         linear.LogisticRegression(),
         reductions.DemographicParity(difference_bound=eps),
-        grid_size=41,
+        grid_size=grid_size,
         grid_limit=2.0,
     )
     search.fit(both, good, sensitive_features=groups)

@@ -12,7 +12,7 @@ SOURCE = "arXiv:2512.22313"
 _NUMPY = (BackendSpec("numpy", devices=("cpu",)),)
 
 
-def _task(name: str, target: str, config: str, summary: str) -> ComponentSpec:
+def _task(name: str, target: str, config: str, summary: str, **sample: object) -> ComponentSpec:
     return ComponentSpec(
         "task",
         name,
@@ -22,6 +22,7 @@ def _task(name: str, target: str, config: str, summary: str) -> ComponentSpec:
         summary=summary,
         source=SOURCE,
         evaluators=("ofs/closed-loop",),
+        sample={"rounds": 40, "n_thresholds": 11, **sample},
     )
 
 

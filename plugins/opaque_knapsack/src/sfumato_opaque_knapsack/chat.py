@@ -20,8 +20,8 @@ from sfumato_opaque_knapsack.backends import (
     ServerSettings,
     TransformersBackend,
 )
-from sfumato_opaque_knapsack.config import OpenAIConfig, ReplayConfig, TransformersConfig
-from sfumato_opaque_knapsack.conversation import opening
+from sfumato_opaque_knapsack.config import DecoderSolverConfig, OpenAIConfig, ReplayConfig, TransformersConfig
+from sfumato_opaque_knapsack.conversation import as_shown, opening
 from sfumato_opaque_knapsack.metrics import tokens_of
 from sfumato_opaque_knapsack.solvers import NO_CODE, refuse_foreign, seed_from
 
@@ -54,7 +54,7 @@ class ChatPolicy(Policy[str, Mapping[str, str]]):
     def act(self, observation: str) -> Mapping[str, str]:
         if not self._first:
             self._messages.append(
-                {"role": "user", "content": observation if self._instead is None else self._instead}
+                {"role": "user", "content": as_shown(observation) if self._instead is None else self._instead}
             )
         self._first, self._instead = False, None
         shown = [*self._messages, {"role": "user", "content": self._cue}] if self._cue else self._messages
@@ -175,3 +175,47 @@ class ReplaySolver(_ChatSolver):
     def solve(self, task: Task[Any, Any, Any], ctx: Context) -> ChatPolicy:
         backend = ReplayBackend(Path(self.config.traces), regime=self.config.regime or None)
         return ChatPolicy(backend, profile="matched", prompt="full")
+
+
+class DecoderSolver(_ChatSolver):
+    """A small decoder trained on traces of one interpreter; the trained model is kept as an artifact.
+
+    The run's train seed is the seed of training (0 stands for the paper's 3407).
+    """
+
+    def __init__(self, config: DecoderSolverConfig = DecoderSolverConfig()) -> None:
+        self.config = config
+
+    def supports(self, task: Task[Any, Any, Any], runtime: Runtime[Any, Any, Any, Any]) -> Refusal | None:
+        from sfumato_opaque_knapsack.learned import SIZES
+
+        refusal = super().supports(task, runtime)
+        level = SIZES[self.config.size].level
+        if refusal is None and getattr(getattr(task, "level", None), "name", None) != level:
+            return Refusal(
+                f"size {self.config.size!r} is trained on level {level}",
+                f"Run it on opaque-knapsack/{level}.",
+            )
+        return refusal
+
+    def solve(self, task: Task[Any, Any, Any], ctx: Context) -> ChatPolicy:
+        from sfumato_opaque_knapsack import learned
+        from sfumato_opaque_knapsack.learned_backend import DecoderBackend
+
+        c = self.config
+        size = learned.SIZES[c.size]
+        folder = learned.trained(
+            ctx,
+            size,
+            c.trained_on,
+            seed=ctx.train_seed or 3407,
+            match=c.match,
+            device=ctx.device,
+            report=lambda row: ctx.progress(row["step"] / row["steps"], f"training, loss {row['loss']:.3f}"),
+        )
+        model, tokenizer = learned.load(folder, ctx.device)
+        backend = DecoderBackend(model, tokenizer, temperature=c.temperature, context=size.context)
+        return ChatPolicy(backend, profile="matched", prompt="short")
+
+    def replay_promise(self) -> str:
+        return "bits" if self.config.size != "gpu" else "tolerance"

@@ -139,3 +139,20 @@ class ReplayConfig:
 
     traces: str = ""
     regime: str = attrs.field(default="", validator=v.in_(("", "persistent", "stateless")))
+
+
+@attrs.frozen
+class DecoderSolverConfig:
+    """A small decoder, trained on one regime's traces when it is first needed, and kept.
+
+    Attributes:
+        trained_on: whose traces: `persistent` or `stateless`.
+        size: `smoke`, `cpu` or `gpu`; see `learned.SIZES`. Sizes belong to a level: cpu is for micro.
+        match: `episodes`, or `tokens`: as much text as the persistent regime has.
+        temperature: of sampling.
+    """
+
+    trained_on: str = attrs.field(default="persistent", validator=v.in_(("persistent", "stateless")))
+    size: str = attrs.field(default="cpu", validator=v.in_(("smoke", "cpu", "gpu")))
+    match: str = attrs.field(default="episodes", validator=v.in_(("episodes", "tokens")))
+    temperature: float = attrs.field(default=0.2, validator=v.ge(0.0))

@@ -65,11 +65,11 @@ def merged(messages: list[Message]) -> list[Message]:
     return [{"role": "system", "content": "\n\n".join(lead)}, *rest] if lead else rest
 
 
+def as_shown(observation: str) -> str:
+    """Return what is shown of an observation: what was printed, ending in one newline, as in the traces."""
+    return observation.rstrip("\n") + "\n" if observation.strip("\n") else ""
+
+
 def with_cue(observation: str, cue: str) -> str:
     """Return the user message that follows an action: what was observed, then the visibility cue when there is one."""
-    return f"{observation}\n{cue}".strip("\n") if cue else observation
-
-
-def cue_text(names: list[str]) -> str:
-    """Return the list of surviving names as the scripted trace generator writes it."""
-    return "Names: " + ", ".join(names) if names else "Names: none"
+    return f"{as_shown(observation)}{cue}" if cue else as_shown(observation)

@@ -49,7 +49,7 @@ class Size:
 SIZES = {
     size.name: size
     for size in (
-        Size("smoke", pairs=24, width=48, layers=2, heads=4, episodes=2, context=256, max_turns=3),
+        Size("smoke", pairs=8, width=32, layers=1, heads=2, episodes=2, context=96, max_turns=3),
         Size("cpu"),
         Size(
             "gpu", level="easy", style="varied", words=True, pairs=5000, width=512, layers=12, heads=8,
@@ -108,6 +108,26 @@ def train_decoder(
     }
     (folder / "training.json").write_text(json.dumps(figures, indent=1))
     return figures
+
+
+def trained(
+    ctx: Any,
+    size: Size,
+    regime: str,
+    *,
+    seed: int = 3407,
+    match: str = "episodes",
+    device: str = "cpu",
+    report: Callable[[dict[str, float]], None] = lambda row: None,
+) -> Path:
+    """Return the folder of a trained decoder, training it when the context's artifact store has none."""
+    key = {"size": attrs.asdict(size), "regime": regime, "seed": seed, "match": match, "recipe": RECIPE}
+
+    def build(folder: Path) -> None:
+        train_decoder(folder, size, regime, seed=seed, match=match, device=device, report=report)
+
+    folder: Path = ctx.artifacts.get_or_build("opaque-knapsack/decoder", key, build)
+    return folder
 
 
 def load(folder: Path, device: str = "cpu") -> tuple[CopyDecoder, TraceTokenizer]:
@@ -170,17 +190,12 @@ def two_by_two(
     cells: dict[str, list[study.Played]] = {}
     training = {}
     for regime in train_regimes:
-        key = {"size": attrs.asdict(size), "regime": regime, "seed": seed, "match": match, "recipe": RECIPE}
-
-        def build(folder: Path, regime: str = regime) -> None:
-            train_decoder(
-                folder, size, regime, seed=seed, match=match, device=device,
-                report=lambda row: report(
-                    f"train {regime}: step {row['step']:.0f} of {row['steps']:.0f}, loss {row['loss']:.3f}"
-                ),
-            )  # fmt: skip
-
-        folder = ctx.artifacts.get_or_build("opaque-knapsack/decoder", key, build)
+        folder = trained(
+            ctx, size, regime, seed=seed, match=match, device=device,
+            report=lambda row, regime=regime: report(
+                f"train {regime}: step {row['step']:.0f} of {row['steps']:.0f}, loss {row['loss']:.3f}"
+            ),
+        )  # fmt: skip
         training[regime] = json.loads((folder / "training.json").read_text())
         for name, ref in RUNTIMES.items():
             runtime = ctx.component(ref, dict(runtime_settings or {}), kind="runtime")

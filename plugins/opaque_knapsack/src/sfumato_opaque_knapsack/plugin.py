@@ -60,6 +60,7 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         summary="An expert that fails in known ways at a known rate",
         source=_SOURCE,
     )
+    yield _decoder()
     for name, target, summary in _MODELS:
         yield ComponentSpec(
             "solver",
@@ -85,6 +86,18 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         target=f"{_PACKAGE}.evaluators:AgentEvaluator",
         summary="Turns, tokens, failing actions and missing variables of agents that write code",
         source=_SOURCE,
+    )
+
+
+def _decoder() -> ComponentSpec:
+    return ComponentSpec(
+        "solver",
+        "opaque-knapsack/copy-decoder",
+        target=f"{_PACKAGE}.chat:DecoderSolver",
+        config=f"{_PACKAGE}.config:DecoderSolverConfig",
+        summary="A small decoder trained on traces of one interpreter: the learned agent of the 2 x 2",
+        source=_SOURCE,
+        backends=(BackendSpec("torch", devices=("cpu", "cuda"), extra="torch"),),
     )
 
 

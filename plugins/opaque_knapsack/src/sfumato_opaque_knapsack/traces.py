@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from sfumato_opaque_knapsack import prompts
-from sfumato_opaque_knapsack.conversation import Message, merged, opening
+from sfumato_opaque_knapsack.conversation import Message, as_shown, merged, opening
 from sfumato_opaque_knapsack.experts import REGIMES, ScriptedExpert
 from sfumato_opaque_knapsack.instances import generate, level_named
 from sfumato_opaque_knapsack.metrics import count_words
@@ -64,7 +64,7 @@ def _messages(
         if k + 1 == len(turns):
             break
         if settings.format == "aligned":
-            messages.append({"role": "user", "content": ran.stdout})
+            messages.append({"role": "user", "content": as_shown(ran.stdout)})
         elif ran.stdout or ran.error:
             shown = {"error": ran.error} if ran.error else {"output": ran.stdout}
             messages.append({"role": "user", "content": json.dumps(shown)})

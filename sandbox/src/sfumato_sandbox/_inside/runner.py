@@ -24,6 +24,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import durable
 import wire
 
 MAX_MESSAGE, MAX_TRACEBACK, MAX_NAMES = 4096, 8192, 512
@@ -104,6 +105,9 @@ class Runner:
                 self.send(self.run(message))
             elif kind == "snapshot":
                 self.park()
+            elif kind in ("save", "load"):
+                self.nonce = message["n"]
+                self.send({"t": "stored", "n": self.nonce, **durable.ACTIONS[kind](self, message["file"])})
 
     # --- snapshots ---------------------------------------------------------------------------
 

@@ -131,6 +131,10 @@ class Zygote:
 
     def alive(self, pid: int) -> bool:
         """Say whether a signal to `pid` would reach the process that is meant."""
+        if not hasattr(os, "waitid"):
+            return (
+                pid in self.children
+            )  # macOS before Python 3.13; a dead child keeps its number until reaped
         try:
             return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
         except ChildProcessError:

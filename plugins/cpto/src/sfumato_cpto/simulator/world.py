@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -59,6 +60,8 @@ class Scene:
     dt: float = 0.1
     speed_limits: tuple[float, float] = (-9.0, 5.0)  # what the drive and brakes can do, m/s^2
     off_road: float = float("inf")  # |y| beyond which the vehicle has left the road
+    arrived: Callable[[Array, float], bool] | None = None  # (ego, time) -> goal reached; None: x >= goal_x
+    on_road: Callable[[Array], bool] | None = None  # ego -> still on the road; None: |y| <= off_road
 
 
 @attrs.frozen(eq=False)
@@ -84,6 +87,7 @@ class World:
         self.contacts: list[Contact] = []
         self.left_road = False
         self._touching: set[int] = set()
+        self._arrived = False
         self.ego_log = [self._ego_row()]
         self.user_log = [self._truth_rows()]
 
@@ -149,7 +153,10 @@ class World:
         self.acceleration = (v - v0) / dt
         self.yaw_rate = turn
         self.time += dt
-        self.left_road = self.left_road or abs(self.ego[1]) > scene.off_road
+        on_road = abs(self.ego[1]) <= scene.off_road if scene.on_road is None else scene.on_road(self.ego)
+        self.left_road = self.left_road or not on_road
+        if scene.arrived is not None:
+            self._arrived = self._arrived or scene.arrived(self.ego, self.time)
         self.ego_log.append(self._ego_row())
         self.user_log.append(self._truth_rows())
 
@@ -165,7 +172,7 @@ class World:
     @property
     def finished(self) -> bool:
         """Whether the course has been driven to its end."""
-        return bool(self.ego[0] >= self.scene.goal_x)
+        return self._arrived if self.scene.arrived is not None else bool(self.ego[0] >= self.scene.goal_x)
 
     @property
     def timed_out(self) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sfumato_alflb import AlfProblem, lp_reference
-from sfumato_alflb.diagnose import diagnose, lines
+from sfumato_alflb.diagnosis import diagnose, lines
 
 
 def test_the_report_on_skewed_scores(rng: np.random.Generator) -> None:

@@ -1,0 +1,1 @@
+"""Stable-Baselines3 as a solver for sfumato."""

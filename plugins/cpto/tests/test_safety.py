@@ -1,0 +1,101 @@
+"""Reachable occupancy and certificates on cases known by hand; monitors that see their assumption broken."""
+
+import numpy as np
+import pytest
+
+from sfumato_cpto.safety import Assumptions, Monitor, certify, occupancy
+
+A = Assumptions(position_error=0.0, speed_error=0.0)
+CAR = np.array([[4.0, 1.8]])
+PATH = np.stack([np.linspace(0.0, 49.0, 50) * 1.5, np.zeros(50)])
+STRAIGHT = np.zeros(50)
+
+
+def _certify(position, velocity, speed=15.0, assumptions=A):
+    return certify(
+        PATH, STRAIGHT, speed, CAR[0], np.array([position]), np.array([velocity]), CAR, assumptions
+    )
+
+
+def test_occupancy_spans_full_braking_to_full_acceleration():
+    centre, heading, extent = occupancy(
+        np.zeros((1, 2)), np.array([[8.0, 0.0]]), CAR, np.array([0.0, 1.0, 5.0]), A
+    )
+    assert heading[0] == 0.0
+    front = centre[0, :, 0] + 0.5 * extent[0, :, 0]
+    rear = centre[0, :, 0] - 0.5 * extent[0, :, 0]
+    np.testing.assert_allclose(front, [2.0, 8.0 + 1.0 + 2.0, 40.0 + 25.0 + 2.0])
+    np.testing.assert_allclose(rear, [-2.0, 8.0 - 2.0 - 2.0, 8.0 - 2.0])
+
+
+def test_behind_a_standing_car_the_stopping_distance_decides():
+    # One period at 15 m/s, then 15^2 / 16 m at 8 m/s^2; two half lengths apart.
+    need = 1.5 + 15.0**2 / 16.0 + 4.0
+    assert _certify([need + 1.0, 0.0], [0.0, 0.0]).clear
+    assert not _certify([need - 1.5, 0.0], [0.0, 0.0]).clear
+
+
+def test_a_leader_as_fast_as_we_are_may_be_close():
+    assert _certify([8.0, 0.0], [15.0, 0.0]).clear
+
+
+def test_a_follower_has_to_brake_itself_and_the_next_lane_is_free():
+    assert _certify([-6.0, 0.0], [25.0, 0.0]).clear
+    assert _certify([1.0, 3.75], [10.0, 0.0]).clear
+
+
+def test_one_may_not_stop_in_front_of_crossing_traffic_but_may_clear_the_crossing():
+    assert _certify([10.0, -80.0], [0.0, 10.0]).manoeuvre
+    blocked = _certify([20.0, -8.0], [0.0, 10.0])
+    assert not blocked.clear or blocked.manoeuvre in ("brake", "hard brake")
+    assert not _certify([6.0, -6.0], [0.0, 10.0]).clear
+
+
+def _observation(time, position, velocity, speed=10.0):
+    return {
+        "time": np.array(time), "ego": np.array([0.0, 0.0, 0.0, speed, 0.0, 0.0]), "detected": np.array([True]),
+        "position": np.array([position]), "velocity": np.array([velocity]),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("second", "public", "name"),
+    [
+        (_observation(0.1, [33.0, 0.0], [10.0, 0.0]), {}, "perception"),
+        (_observation(0.1, [31.0, 0.0], [10.0, 0.0], speed=9.9), {}, "braking"),
+    ],
+)
+def test_monitors_see_a_broken_assumption(second, public, name):
+    monitor = Monitor(Assumptions(), public)
+    monitor.watch(_observation(0.0, [30.0, 0.0], [10.0, 0.0]))
+    monitor.tell(10.0, 9.6)
+    monitor.watch(second)
+    assert name in monitor.violations
+
+
+def test_a_hidden_user_faster_than_assumed_is_reported_and_a_slow_one_is_not():
+    for speed, expected in ((14.0, True), (8.0, False)):
+        monitor = Monitor(Assumptions(), {"walls": [1], "hidden_speed": 10.0})
+        empty = _observation(0.0, [0.0, 0.0], [0.0, 0.0])
+        empty["detected"] = np.array([False])
+        monitor.watch(empty)
+        monitor.watch(_observation(0.1, [5.0, 20.0], [0.0, -speed]))
+        assert ("hidden speed" in monitor.violations) == expected
+
+
+def test_ordinary_driving_breaks_no_assumption():
+    from sfumato_cpto import CPTOSolver
+    from sfumato_cpto.driver import Driver
+    from sfumato_cpto.simulator import scenes
+    from sfumato_cpto.simulator.world import World
+
+    rng = np.random.default_rng(0)
+    world = World(scenes.cruise(rng), rng)
+    driver = Driver(CPTOSolver(), certified=True)
+    driver.reset(world.scene.public)
+    for _ in range(40):
+        world.step(*driver.act(world.observe()))
+    assert "braking" not in driver.monitor.violations
+    assert "perception" not in driver.monitor.violations
+    assert np.mean([row["certified"] for row in driver.log]) > 0.8
+    assert not world.contacts
