@@ -54,7 +54,11 @@ def _peer(name: str, target: str, config: str, summary: str) -> ComponentSpec:
 @hookimpl
 def sfumato_components() -> Iterator[ComponentSpec]:
     yield _task(
-        "ofs/synthetic", "SyntheticTask", "SyntheticConfig", "Beta scores whose means drift with acceptance"
+        "ofs/synthetic",
+        "SyntheticTask",
+        "SyntheticConfig",
+        "Beta scores whose means drift with acceptance",
+        scores="observed",
     )
     yield _task("ofs/german", "GermanTask", "GermanConfig", "German Credit; the group mix follows acceptance")
     yield _task("ofs/compas", "CompasTask", "CompasConfig", "COMPAS; the group mix follows acceptance")

@@ -9,10 +9,12 @@ Promise: the world of item k depends on the seed and k alone, not on which other
 
 from __future__ import annotations
 
+import importlib.metadata
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
@@ -25,7 +27,7 @@ from sfumato.records import Start, Step
 from sfumato_ofs import data
 from sfumato_ofs.config import CompasConfig, GermanConfig, LoopConfig, SyntheticConfig
 from sfumato_ofs.constraints import Constraints
-from sfumato_ofs.errors import OfsError
+from sfumato_ofs.errors import OfsError, need
 from sfumato_ofs.loops import BetaLoop, ClosedLoop, PoolLoop, product_arms, shared_arms, threshold_grid
 from sfumato_ofs.oracle import Sweep, sweep
 from sfumato_ofs.score_model import out_of_fold_scores
@@ -96,6 +98,7 @@ class FairTask(Task[LoopInstance, Observation, Actions]):
     def instances(self, ctx: Context) -> Iterator[LoopInstance]:
         loop = self.make_loop(ctx)
         oracle = sweep(loop, self.constraints)
+        loop.profile(loop.rest(1))  # fills the loop's tables now, so that a run finds and leaves it the same
         for items in ctx.chunks():
             yield LoopInstance(tuple(items), loop, self.constraints, self.config.rounds, oracle)
 
@@ -230,7 +233,8 @@ class GermanTask(FairTask):
 
     def make_loop(self, ctx: Context) -> ClosedLoop:
         path = ctx.data_file(data.GERMAN_FILE, sha256=data.GERMAN_SHA256, fetch=FETCH)
-        return pool_loop(data.load_german(path, group=self.config.group, verify=False), self)
+        table = data.load_german(path, group=self.config.group, verify=False)
+        return pool_loop(table, self, ctx, f"german by {self.config.group}", data.GERMAN_SHA256)
 
 
 class CompasTask(FairTask):
@@ -243,14 +247,25 @@ class CompasTask(FairTask):
             path = ctx.data_file(data.COMPAS_MINIMAL_FILE, sha256=data.COMPAS_MINIMAL_SHA256, fetch=FETCH)
         except DataMissing:
             path = ctx.data_file(data.COMPAS_FILE, sha256=data.COMPAS_SHA256, fetch=FETCH)
-        return pool_loop(data.load_compas(path, verify=False), self)
+        # Both files hold the same people, so one digest stands for both.
+        return pool_loop(data.load_compas(path, verify=False), self, ctx, "compas", data.COMPAS_SHA256)
 
 
-def pool_loop(table: data.Table, task: FairTask) -> PoolLoop:
-    """Return the loop over a data set's people, scored out of fold."""
+def pool_loop(table: data.Table, task: FairTask, ctx: Context, name: str, digest: str) -> PoolLoop:
+    """Return the loop over a data set's people, scored out of fold; the scores are kept as an artifact."""
+    try:
+        library = importlib.metadata.version("scikit-learn")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise need("scikit-learn", "data", "the score model of German Credit and COMPAS") from error
+
+    def build(folder: Path) -> None:
+        np.save(folder / "scores.npy", out_of_fold_scores(table))
+
+    settings = {"table": name, "sha256": digest, "scikit-learn": library, "model": 1}
+    folder = ctx.artifacts.get_or_build("ofs/out-of-fold-scores", settings, build)
     return PoolLoop(
         task.arms,
-        out_of_fold_scores(table),
+        np.load(folder / "scores.npy"),
         table.good,
         table.groups,
         n=task.config.applicants,
