@@ -37,6 +37,7 @@ HOSTILE = {
     "recursion": "def f(): f()\nf()",
     "exit by exception": "raise SystemExit(4)",
 }
+HUNG_SECONDS = 1.0
 LIMITS = Limits(
     timeout_seconds=0.25, grace_seconds=0.1, memory_bytes=128 << 20, disk_bytes=16 << 20, disk_files=500
 )
@@ -145,7 +146,7 @@ def crowd(n_sessions: int, n_steps: int, seed: int = 0) -> dict[str, object]:
         return values[int(q * (len(values) - 1))] * 1e3
 
     return {
-        "sessions": n_sessions, "steps": n_steps, "open_seconds": opened, "hung": 0,
+        "sessions": n_sessions, "steps": n_steps, "open_seconds": opened, "hung": sum(seconds > HUNG_SECONDS for seconds in single + several),
         "one_thread_ms": {"p50": at(single, 0.5), "p99": at(single, 0.99), "max": at(single, 1)},
         "eight_threads_ms": {"p50": at(several, 0.5), "p99": at(several, 0.99), "max": at(several, 1)},
         "unshared_mb_per_session": unshared, "proportional_mb_per_session": proportional,

@@ -20,22 +20,26 @@ from sfumato_sandbox._inside import wire
 from sfumato_sandbox.child import Child
 from sfumato_sandbox.errors import SandboxError, SessionClosed, ToolCallError, ToolError
 from sfumato_sandbox.output import Capped
-from sfumato_sandbox.records import ActionError, Artifact, Global, Limits, State, StepResult, Tool, ToolCall
+from sfumato_sandbox.records import (
+    ActionError,
+    Artifact,
+    Limits,
+    Saved,
+    State,
+    StepResult,
+    Tool,
+    ToolCall,
+)
+from sfumato_sandbox.reports import Report, Violation, clean_text, plain, rough_size, short_list, text_pairs
 from sfumato_sandbox.scratch import Directory
 from sfumato_sandbox.snapshots import Parked
 from sfumato_sandbox.zygote import Zygote
 
 DISK_SECONDS = 0.2
-INT_BITS = 64
-MAX_DEPTH = 64
 
 
 ToolState = tuple[Callable[[], Any], Callable[[Any], object]]
 STATELESS: ToolState = (lambda: None, lambda state: None)
-
-
-class Violation(Exception):
-    """The far side broke the channel's rules."""
 
 
 @attrs.frozen
@@ -218,16 +222,21 @@ class Session:
         """
         with self._lock:
             answer, content = self._store("save", b"")
-            missed = {_text(name, 200): _text(why, 500) for name, why in _pairs(answer.get("missed"))}
-            return Saved(content, tuple(_text(name, 200) for name in _list(answer.get("kept"), 10_000)), missed,
-                         tuple(self._log))  # fmt: skip
+            try:
+                names = tuple(clean_text(name, 200) for name in short_list(answer.get("kept"), 10_000))
+                return Saved(content, names, text_pairs(answer.get("missed")), tuple(self._log))
+            except TypeError as problem:
+                raise SandboxError(f"save failed: a malformed answer ({problem})") from problem
 
     def load(self, saved: Saved) -> dict[str, str]:
         """Bind what was saved, inside; return the names that could not be bound, each with the reason."""
         with self._lock:
             answer, _ = self._store("load", saved.content)
             self._bound.update(saved.names)
-            return {_text(name, 200): _text(why, 500) for name, why in _pairs(answer.get("missed"))}
+            try:
+                return text_pairs(answer.get("missed"))
+            except TypeError as problem:
+                raise SandboxError(f"load failed: a malformed answer ({problem})") from problem
 
     def _store(self, kind: str, content: bytes) -> tuple[dict[str, Any], bytes]:
         if not self._options.persistent:
@@ -463,7 +472,7 @@ class Session:
             args, kwargs = plain(args), plain(kwargs)
         except ToolCallError as problem:
             args, kwargs, kind, error = [], {}, "call", str(problem)
-        outcome.call_bytes += len(name) + _size(args) + _size(kwargs)
+        outcome.call_bytes += len(name) + rough_size(args) + rough_size(kwargs)
         if outcome.timed_out:
             return {
                 "t": "answer",
@@ -522,7 +531,7 @@ class Session:
         report = None
         if outcome.report is not None:
             try:
-                report = _Report.read(outcome.report)
+                report = Report.read(outcome.report)
             except Violation as violation:
                 outcome.error = ActionError("ProtocolViolation", f"{violation}; the process was killed")
                 outcome.lost = True
@@ -588,7 +597,7 @@ class Session:
             artifacts=artifacts,
         )
 
-    def _judge(self, report: _Report, outcome: _Outcome) -> ActionError | None:
+    def _judge(self, report: Report, outcome: _Outcome) -> ActionError | None:
         """What failed an action that came back; the host's own knowledge goes before the report."""
         told = report.error
         trace = told.traceback if told else ""
@@ -600,98 +609,9 @@ class Session:
         return told
 
 
-@attrs.frozen
-class _Report:
-    """The far side's own account of an action, checked field by field."""
-
-    error: ActionError | None
-    value_repr: str | None
-    globals: tuple[Global, ...]
-    restored: tuple[str, ...]
-    cpu: float
-    rss: int
-
-    @classmethod
-    def read(cls, message: dict[str, Any]) -> _Report:
-        try:
-            error = None
-            if (told := message["error"]) is not None:
-                missing = told["missing_name"]
-                error = ActionError(
-                    _text(told["type"], 200),
-                    _text(told["message"], 5000),
-                    _text(told["traceback"], 20000),
-                    None if missing is None else _text(missing, 200),
-                )
-            value = message["value_repr"]
-            rows = tuple(
-                Global(
-                    _text(row[0], 64),
-                    _text(row[1], 64),
-                    row[2] if type(row[2]) is int else None,
-                    _text(row[3], 200) if len(row) > 3 else None,
-                )
-                for row in _list(message["globals"], 1000)
-            )
-            restored = tuple(_text(name, 200) for name in _list(message["restored"], 1000))
-            value = None if value is None else _text(value, 5000)
-            return cls(error, value, rows, restored, float(message["cpu"]), int(message["rss"]))
-        except (KeyError, TypeError, IndexError, ValueError, OverflowError) as problem:
-            raise Violation(f"a malformed report ({type(problem).__name__})") from problem
-
-
 def _signature(tool: Tool) -> inspect.Signature | None:
     """Return the function's signature; None for builtins that have none."""
     try:
         return inspect.signature(tool.function)
     except ValueError:
         return None
-
-
-def _text(value: Any, limit: int) -> str:
-    if type(value) is not str:
-        raise TypeError("a text belongs here")
-    return value[:limit].encode("utf-8", "backslashreplace").decode()
-
-
-def _pairs(value: Any) -> list[tuple[Any, Any]]:
-    return [] if type(value) is not dict else list(value.items())[:10_000]
-
-
-def _list(value: Any, limit: int) -> list[Any]:
-    if type(value) is not list or len(value) > limit:
-        raise TypeError("a short list belongs here")
-    return value
-
-
-def plain(value: Any, depth: int = MAX_DEPTH) -> Any:
-    """Return a copy in which every text is valid Unicode; refuse huge integers and deep nesting."""
-    if not depth:
-        raise ToolCallError(f"values nested deeper than {MAX_DEPTH} are not passed on")
-    kind = type(value)
-    if kind is str:
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return value.encode("utf-8", "backslashreplace").decode()
-        return value
-    if kind is int and value.bit_length() >= INT_BITS:
-        raise ToolCallError(
-            f"an integer of {value.bit_length()} bits; at most {INT_BITS - 1} and a sign are passed on"
-        )
-    if kind is list:
-        return [plain(item, depth - 1) for item in value]
-    if kind is dict:
-        return {plain(key): plain(item, depth - 1) for key, item in value.items()}
-    return value
-
-
-def _size(value: Any) -> int:
-    """Return roughly how many bytes a JSON-like value takes."""
-    if type(value) is str:
-        return len(value) + 8
-    if type(value) is list:
-        return 8 + sum(map(_size, value))
-    if type(value) is dict:
-        return 8 + sum(_size(key) + _size(item) for key, item in value.items())
-    return 8
