@@ -72,6 +72,9 @@ _EXPORTS = {
     "Gate": "attaching",
     "diagnose": "diagnosis",
     "Diagnosis": "diagnosis",
+    "ServingMonitor": "serving",
+    "place_experts": "serving",
+    "Placement": "serving",
 }
 
 __all__ = [
@@ -93,10 +96,12 @@ __all__ = [
     "LpSolution",
     "MissingExtraError",
     "OnlineRun",
+    "Placement",
     "RULES",
     "Routed",
     "Routing",
     "ScoreStream",
+    "ServingMonitor",
     "StreamSpec",
     "SwitchOffsets",
     "affinity",
@@ -122,6 +127,7 @@ __all__ = [
     "min_vio",
     "online_run",
     "pair_weight",
+    "place_experts",
     "preference",
     "regret_bound",
     "regret_slope",

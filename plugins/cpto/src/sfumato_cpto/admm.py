@@ -61,7 +61,8 @@ class AdmmState:
 def fixed_coefficients(t: Transcription, problem: Problem) -> tuple[Array, Array]:
     """Return the coefficients that the start fixes: [2, 3] for x and y, [2] for the heading."""
     degree = t.settings.degree
-    xy = np.stack([start_coefficients(*problem.start[axis], degree, t.duration) for axis in range(2)])
+    rows = problem.start.tolist()
+    xy = np.stack([start_coefficients(p, v, a, degree, t.duration) for p, v, a in rows])
     turn = problem.yaw_rate * t.duration / degree
     return xy, np.array([problem.heading, problem.heading + turn])
 
@@ -151,9 +152,9 @@ def iterate(t: Transcription, factors: Factors, stage: Stage, problem: Problem, 
     targets[:c, n : 2 * n] += s.weights.speed * problem.goal_speed[:, None]
     if penalty:
         for block in range(3):
-            rows = slice(block * n, block * n + s.n_consensus)
-            share = np.repeat(state.share[:, rows], c, axis=0)
-            targets[:, rows] += stage.rho_consensus * (share - state.dual_share[:, rows])
+            span = slice(block * n, block * n + s.n_consensus)
+            share = np.repeat(state.share[:, span], c, axis=0)
+            targets[:, span] += stage.rho_consensus * (share - state.dual_share[:, span])
     for axis in range(2):
         rows = slice(axis * c, (axis + 1) * c)
         part = targets[rows]
@@ -200,13 +201,13 @@ def iterate(t: Transcription, factors: Factors, stage: Stage, problem: Problem, 
     residual_share = 0.0
     if penalty:
         for block in range(3):
-            rows = slice(block * n, block * n + s.n_consensus)
+            span = slice(block * n, block * n + s.n_consensus)
             for axis in range(2):
                 part = slice(axis * c, (axis + 1) * c)
-                lift = state.sample[part, rows] + state.dual_share[part, rows]
-                state.share[axis, rows] = w @ lift
-                gap = state.sample[part, rows] - state.share[axis, rows]
-                state.dual_share[part, rows] += gap
+                lift = state.sample[part, span] + state.dual_share[part, span]
+                state.share[axis, span] = w @ lift
+                gap = state.sample[part, span] - state.share[axis, span]
+                state.dual_share[part, span] += gap
                 residual_share = max(residual_share, float(np.abs(gap).max()))
         state.share_heading[near] = w @ (state.heading + state.dual_share_heading)[:, near]
         state.dual_share_heading[:, near] += state.heading[:, near] - state.share_heading[near]

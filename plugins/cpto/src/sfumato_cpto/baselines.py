@@ -42,7 +42,7 @@ class WorstCaseDriver(Driver):
 
     def question(self, situation: Situation) -> Situation:
         """Take the union of all hypotheses, with the first one's goal."""
-        present = np.asarray(situation.hypotheses.present).any(axis=0, keepdims=True)
+        present: np.ndarray = np.asarray(np.asarray(situation.hypotheses.present).any(axis=0, keepdims=True))
         return _only(situation, present, 0)
 
 

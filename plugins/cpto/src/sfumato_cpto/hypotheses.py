@@ -126,7 +126,7 @@ class Interpreter:
         index, position, velocity, size = zip(*sorted(rows, key=lambda row: row[0]), strict=True)
         return np.array(index), np.array(position), np.array(velocity), np.array(size)
 
-    def _nearest(self, state: State, position: Array, velocity: Array) -> Array:
+    def _nearest(self, state: State, position: Array, velocity: Array) -> np.ndarray:
         # Ranked by how soon a conflict could come: distance, those behind demoted, fast closing ones promoted.
         offset = position - np.array([state.x, state.y])
         own = state.speed * np.array([np.cos(state.heading), np.sin(state.heading)])
@@ -134,7 +134,8 @@ class Interpreter:
         closing = -((velocity - own) * offset).sum(axis=1) / np.maximum(np.hypot(*offset.T), 1e-6)
         behind = offset[:, 0] < -4.0
         rank = distance - 1.5 * np.maximum(closing, 0.0) + 20.0 * behind
-        return np.argsort(rank, kind="stable")[: self.n_obstacles]
+        nearest: np.ndarray = np.argsort(rank, kind="stable")[: self.n_obstacles]
+        return nearest
 
     def _lanes(self, state: State, users: tuple[Array, Array, Array, Array]) -> Situation:
         index, position, velocity, _ = users
@@ -328,10 +329,10 @@ class Interpreter:
     def _intersection(self, state: State, users: tuple[Array, Array, Array, Array]) -> Situation:
         index, position, velocity, _ = users
         # Cars that have left the conflict zone for good and cannot return are no obstacles.
-        keep = (
+        keep: np.ndarray = (
             ~((position[:, 1] * velocity[:, 1] > 0.0) & (np.abs(position[:, 1] - state.y) > 9.0))
             if len(position)
-            else []
+            else np.zeros(0, dtype=bool)
         )
         if len(position):
             arrival = np.abs(position[:, 1]) / np.maximum(np.abs(velocity[:, 1]), 0.5)

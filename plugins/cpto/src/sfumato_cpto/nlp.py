@@ -7,6 +7,7 @@ program is built once for given sizes and takes each scene as parameters.
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import attrs
 import numpy as np
@@ -52,8 +53,8 @@ class EliminatedNlp:
         w = s.weights
         p, p1, p2, p3 = (ca.DM(block) for block in (t.p, t.p1, t.p2, t.p3))
         lanes = np.flatnonzero(t.lane_rows)
-        cost: object = 0
-        rows: list[object] = []
+        cost: Any = 0
+        rows: list[Any] = []
         self._rows: list[tuple[str, int, int, int]] = []
         for i in range(c):
             axis_samples = []
@@ -87,7 +88,7 @@ class EliminatedNlp:
                 rows.append((present[i, j] * (h - floor[:, j] ** 2))[1:])
                 self._rows.append(("obstacle", i, j, 1))
         parameters = ca.vertcat(*[ca.vec(v) for v in (fixed, goal, weight, centre, axes, present, floor)])
-        options = {
+        options: dict[str, Any] = {
             "print_time": False,
             "ipopt": {"print_level": 0, "sb": "yes", "max_iter": max_iter, "tol": 1e-8},
         }

@@ -33,6 +33,15 @@ def make_tree(model: Model, config: SearchConfig, eta: float, backend: str | Non
 
         storage = config.storage or ("dense" if model.n_actions <= DENSE_LIMIT else "sparse")
         return NumbaTree(model, compiled, config, eta, storage), backend
+    if config.storage == "sparse":
+        raise ModelError(f"backend {backend!r} stores dense rows; leave storage out, or choose backend='numba' for sparse")
+    if backend == "torch":
+        _need("torch")
+        from sfumato_vopp.ops_torch import TorchTree
+
+        return TorchTree(model, config, eta, device), backend
+    if getattr(model, "array_library", "numpy") == "torch":
+        raise ModelError(f"{type(model).__name__} works on tensors; choose backend='torch'")
     from sfumato_vopp.search_array import ArrayTree
 
     return ArrayTree(model, config, eta), backend

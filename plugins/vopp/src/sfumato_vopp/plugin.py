@@ -23,7 +23,11 @@ _TASKS = (
 _SOLVERS = (
     (
         "planner", "PlannerSolver", "PlannerConfig", "VOPP: vectorised online planning with reference policies", _SOURCE,
-        (*_NUMBA, BackendSpec("numpy", devices=("cpu",))),
+        (
+            *_NUMBA,
+            BackendSpec("numpy", devices=("cpu",)),
+            BackendSpec("torch", devices=("cpu", "cuda"), extra="torch"),
+        ),
     ),
     ("pomcp", "POMCPSolver", "POMCPSolverConfig", "POMCP (partially observable UCT), compiled", "Silver and Veness 2010", _NUMBA),
     ("qmdp", "QMDPSolver", "QMDPConfig", "QMDP: the value of full knowledge after this step", "Littman et al. 1995", _NUMBA),

@@ -199,7 +199,7 @@ class World:
                 u = scene.movers[index].users
                 walls.append(rectangle_walls(u.position, u.heading, u.size))
         seen = valid & (distance <= p.range)
-        sight = visible(self.ego[:2], position, heading, size, np.concatenate(walls))
+        sight = np.asarray(visible(self.ego[:2], position, heading, size, np.concatenate(walls)))
         if scene.occluders:  # a parked car does not hide itself: its own edges pass through its corners
             first = 0
             for index, mover in enumerate(scene.movers):
