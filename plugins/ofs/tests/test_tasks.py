@@ -185,3 +185,32 @@ def test_a_jump_moves_the_world_and_the_oracle() -> None:
 def test_drift_after_the_end_is_refused() -> None:
     with pytest.raises(ValueError, match="drift_at must come before the end"):
         SyntheticConfig(rounds=100, drift="jump", drift_at=100)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"groups": 3},
+        {"gap": "to-overall", "groups": 3},
+        {"gap": "ratio", "eps": 0.2},
+        {"gap": "abs"},
+        {"fairness": "odds", "labels": "explore"},
+        {"fairness": "opportunity", "labels": "full"},
+        {"fairness": "predictive-parity"},
+        {"thresholds": "per-group", "n_thresholds": 5},
+        {"preset": "A-slow"},
+        {"rho_max": 0.9},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:BetaLoop", "ignore:horizon")
+def test_every_form_of_the_loop_plays(settings: dict) -> None:
+    """Sixty rounds, finite figures; residuals as many as the constraints name."""
+    task = SyntheticTask(SyntheticConfig(**{"rounds": 60, "n_thresholds": 11, **settings}))
+    config = OptimisticFeasibleConfig(monotone="gap" not in settings and "fairness" not in settings)
+    policy, episode, instance, _ = play_through(task, OptimisticFeasibleSolver(config))
+    trace = SimpleNamespace(truth=episode.truth(), notes=policy.notes())
+    figures = {m.name: np.asarray(m.value) for m in ClosedLoopEvaluator().score(instance, trace)}
+    assert all(np.isfinite(v).all() for v in figures.values())
+    assert (figures["violation"] >= 0).all()
+    assert len(instance.constraints.names) == instance.constraints.size == instance.oracle.residuals.shape[1]

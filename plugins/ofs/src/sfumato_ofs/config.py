@@ -27,6 +27,11 @@ class LoopConfig:
             applicant's score, counted by grid cell.
         label_delay: rounds D until a round's outcomes, and with them its reward, arrive; rates are seen at once.
             The rewards of the last D rounds are never paid out.
+        fairness: what is compared between groups: `parity`, `opportunity`, `odds` or `predictive-parity`; see
+            `sfumato_ofs.outcomes`.
+        labels: whose outcomes are seen: `accepted`; `full` (everybody's, a simulation only); `explore` (a random
+            `explore_rate` of the rejected is accepted to look, at a cost in reward).
+        explore_rate: that share.
     """
 
     n_thresholds: int = attrs.field(default=41, validator=ge(2))
@@ -40,10 +45,27 @@ class LoopConfig:
     gap: str = attrs.field(default="signed", validator=in_(("signed", "abs", "to-overall", "ratio")))
     scores: str = attrs.field(default="hidden", validator=in_(("hidden", "observed")))
     label_delay: int = attrs.field(default=0, validator=ge(0))
+    fairness: str = attrs.field(
+        default="parity", validator=in_(("parity", "opportunity", "odds", "predictive-parity"))
+    )
+    labels: str = attrs.field(default="accepted", validator=in_(("accepted", "full", "explore")))
+    explore_rate: float = attrs.field(default=0.05, validator=and_(gt(0.0), le(1.0)))
 
     def __attrs_post_init__(self) -> None:
         if self.rho_min > self.rho_max:
             raise ValueError(f"rho_min must not exceed rho_max, got {self.rho_min} > {self.rho_max}")
+        if self.fairness in ("opportunity", "odds") and self.labels == "accepted":
+            raise ValueError(
+                f"fairness = {self.fairness} cannot be learned from labels = accepted: how many of the rejected would have been "
+                "good is unknown, so no true or false positive rate is. Use labels = explore (a random share of the rejected "
+                "is accepted to look) or labels = full (simulation), or fairness = parity or predictive-parity"
+            )
+        if self.fairness != "parity" and self.scores == "observed":
+            raise ValueError(
+                "scores = observed goes with fairness = parity: its estimates are of acceptance rates"
+            )
+        if self.fairness != "parity" and self.label_delay:
+            raise ValueError("label_delay goes with fairness = parity: outcome rates need the labels at once")
 
 
 @attrs.frozen(kw_only=True)
@@ -52,12 +74,14 @@ class SyntheticConfig(LoopConfig):
 
     Attributes:
         preset: `A` contracts (kappa 0.8); `A-slow` has kappa 0.9, where the certificate fails and a warning says so.
+        groups: 2, or 3 with base means 0.60, 0.52, 0.45 and shares 0.4, 0.3, 0.3 (six signed gaps).
         drift: `none`, `jump` (the groups' base means change at `drift_at`) or `ramp` (linearly from there to the end).
         drift_at: round of the change.
         drift_means: base means afterwards.
     """
 
     preset: str = attrs.field(default="A", validator=in_(("A", "A-slow")))
+    groups: int = attrs.field(default=2, validator=in_((2, 3)))
     drift: str = attrs.field(default="none", validator=in_(("none", "jump", "ramp")))
     drift_at: int = attrs.field(default=2500, validator=ge(0))
     drift_means: tuple[float, float] = attrs.field(
@@ -66,6 +90,8 @@ class SyntheticConfig(LoopConfig):
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
+        if self.drift != "none" and self.groups != 2:
+            raise ValueError(f"drift is defined for groups = 2, got groups = {self.groups}")
         if self.drift != "none" and self.drift_at >= self.rounds:
             raise ValueError(
                 f"drift_at must come before the end (rounds = {self.rounds}), got {self.drift_at}"

@@ -14,8 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato_ofs.errors import OfsError
+from sfumato_ofs.outcomes import Outcomes
 
 FloatArray = NDArray[np.float64]
+
+
+MEASURES = {
+    "parity": ("rates",),
+    "opportunity": ("tpr",),
+    "odds": ("tpr", "fpr"),
+    "predictive-parity": ("ppv",),
+}
+OUTCOME_SHARE = 0.4
+"""Share of a batch assumed to have the outcome that a rate is taken over; smaller is more cautious."""
 
 
 @attrs.frozen
@@ -31,6 +42,10 @@ class Constraints:
             comparison), `to-overall` two residuals a group against the overall rate, `ratio` G(G-1) residuals
             `(1 - eps) * r_b - r_a` (four-fifths rule: eps = 0.2).
         n_groups: number of groups G.
+        measure: what is compared between groups: `parity` acceptance rates, `opportunity` true positive rates, `odds` true
+            and false positive rates, `predictive-parity` the share of good among accepted.
+        explore_rate: share of the rejected that is accepted at random to learn outcomes; 1 where all outcomes are known.
+            Widens the scale of outcome gaps.
     """
 
     eps: float = 0.10
@@ -38,6 +53,8 @@ class Constraints:
     rho_max: float | None = None
     gap: str = "signed"
     n_groups: int = 2
+    measure: str = "parity"
+    explore_rate: float = 1.0
 
     def __attrs_post_init__(self) -> None:
         if not 0.0 <= self.eps <= 1.0:
@@ -49,6 +66,14 @@ class Constraints:
             raise OfsError(f"rho_min must not exceed rho_max, got {self.rho_min!r} > {self.rho_max!r}")
         if self.gap not in ("signed", "abs", "to-overall", "ratio"):
             raise OfsError(f"gap must be signed, abs, to-overall or ratio, got {self.gap!r}")
+        if self.measure not in MEASURES:
+            raise OfsError(f"measure must be one of {', '.join(MEASURES)}, got {self.measure!r}")
+        if self.measure != "parity" and self.gap == "to-overall":
+            raise OfsError(
+                "gap = to-overall compares acceptance rates only; use signed or ratio for outcome rates"
+            )
+        if not 0.0 < self.explore_rate <= 1.0:
+            raise OfsError(f"explore_rate must lie in (0, 1], got {self.explore_rate!r}")
         if self.n_groups < 2:
             raise OfsError(
                 f"demographic parity is undefined for {self.n_groups} group; at least 2 are needed (n_groups)"
@@ -66,7 +91,9 @@ class Constraints:
 
     @cached_property
     def n_parity(self) -> int:
-        return 2 * self.n_groups if self.gap == "to-overall" else len(self.pairs)
+        if self.gap == "to-overall":
+            return 2 * self.n_groups
+        return len(self.pairs) * len(MEASURES[self.measure])
 
     @cached_property
     def size(self) -> int:
@@ -81,14 +108,17 @@ class Constraints:
                 f"{side}{a}" for a in range(self.n_groups) for side in ("above-overall-", "below-overall-")
             ]
         else:
-            parity = [f"{self.gap}-gap-{a}-{b}" for a, b in self.pairs]
+            kinds = [""] if self.measure == "parity" else [f"{kind}-" for kind in MEASURES[self.measure]]
+            parity = [f"{kind}{self.gap}-gap-{a}-{b}" for kind in kinds for a, b in self.pairs]
         service = ["service-floor"] * (self.rho_min is not None) + ["service-ceiling"] * (
             self.rho_max is not None
         )
         return (*parity, *service)
 
-    def residuals(self, rates: FloatArray, overall: FloatArray) -> FloatArray:
-        """Return residuals [B, I] from group rates [B, G] and overall rates [B].
+    def residuals(
+        self, rates: FloatArray, overall: FloatArray, outcomes: Outcomes | None = None
+    ) -> FloatArray:
+        """Return residuals [B, I] from group rates [B, G], overall rates [B] and, but for parity, outcome rates.
 
         A NaN rate (absent group) gives a NaN residual: no observation, not a zero.
         """
@@ -96,32 +126,50 @@ class Constraints:
         if self.gap == "to-overall":
             for a in range(self.n_groups):
                 columns += [rates[:, a] - overall - self.eps, overall - rates[:, a] - self.eps]
-        for a, b in self.pairs:
-            if self.gap == "abs":
-                columns.append(np.abs(rates[:, a] - rates[:, b]) - self.eps)
-            elif self.gap == "ratio":
-                columns.append((1.0 - self.eps) * rates[:, a] - rates[:, b])
-            else:
-                columns.append(rates[:, a] - rates[:, b] - self.eps)
+        for value in self._compared(rates, outcomes):
+            for a, b in self.pairs:
+                if self.gap == "abs":
+                    columns.append(np.abs(value[:, a] - value[:, b]) - self.eps)
+                elif self.gap == "ratio":
+                    columns.append((1.0 - self.eps) * value[:, a] - value[:, b])
+                else:
+                    columns.append(value[:, a] - value[:, b] - self.eps)
         if self.rho_min is not None:
             columns.append(self.rho_min - overall)
         if self.rho_max is not None:
             columns.append(overall - self.rho_max)
         return np.stack(columns, axis=1)
 
-    def violation(self, rates: FloatArray, overall: FloatArray) -> FloatArray:
+    def _compared(self, rates: FloatArray, outcomes: Outcomes | None) -> list[FloatArray]:
+        if self.measure == "parity":
+            return [rates]
+        if outcomes is None:
+            raise OfsError(
+                f"measure = {self.measure} needs outcomes: whether rejected people would have been good cannot be read off "
+                "accepted labels. Use full labels (simulation), accept a random share of the rejected, or measure = parity"
+            )
+        return [getattr(outcomes, kind) for kind in MEASURES[self.measure]]
+
+    def violation(
+        self, rates: FloatArray, overall: FloatArray, outcomes: Outcomes | None = None
+    ) -> FloatArray:
         """Return the sum of positive residuals, each constraint counted once, float array [B].
 
         Of the two residuals of a signed gap at most one is positive, so nothing is counted twice.
         """
-        positive: FloatArray = np.maximum(self.residuals(rates, overall), 0.0)
+        positive: FloatArray = np.maximum(self.residuals(rates, overall, outcomes), 0.0)
         total: FloatArray = np.nansum(positive, axis=1)
         return total
 
     def scales(self, n: float) -> FloatArray:
-        """Return sub-Gaussian proxies of one batch's residuals, float array [I]: gap 1/sqrt(n), service 0.5/sqrt(n)."""
+        """Return sub-Gaussian proxies of one batch's residuals, float array [I].
+
+        Gap 1 / sqrt(n), service 0.5 / sqrt(n). An outcome rate rests on the share of people with that outcome, taken as
+        `OUTCOME_SHARE` of them, and on explored people who stand for 1 / explore_rate each.
+        """
         root = np.sqrt(n)
-        return np.array([1.0 / root] * self.n_parity + [0.5 / root] * (self.size - self.n_parity))
+        gap_root = root if self.measure == "parity" else np.sqrt(n * OUTCOME_SHARE * self.explore_rate)
+        return np.array([1.0 / gap_root] * self.n_parity + [0.5 / root] * (self.size - self.n_parity))
 
 
 def reward_scale(loss: float, n: float) -> float:

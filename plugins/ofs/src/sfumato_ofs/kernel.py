@@ -355,6 +355,10 @@ def _check(loop: ClosedLoop, constraints: Constraints, config: BanditConfig) -> 
     for field in config.__attrs_attrs__:  # type: ignore[attr-defined]
         if field.name not in allowed and getattr(config, field.name) != getattr(plain, field.name):
             raise OfsError(f"{field.name} is not in the compiled loop; use simulate.play for it")
+    if constraints.measure != "parity":
+        raise OfsError(
+            f"measure = {constraints.measure} is not in the compiled loop; use simulate.play for it"
+        )
     if loop.n_groups != 2 or constraints.gap != "signed":
         raise OfsError(
             f"the compiled loop has two groups and signed gaps, got {loop.n_groups} and {constraints.gap!r}"

@@ -9,6 +9,7 @@ Optimistic Feasible Search itself is in `search`.
 
 from __future__ import annotations
 
+import warnings
 from enum import IntEnum
 
 import numpy as np
@@ -113,6 +114,12 @@ class GridLearner:
         self.statistics = ArmStatistics(
             n_items, n_arms, horizon, config, reward_scale=reward_scale, residual_scales=residual_scales
         )
+        if horizon < int(self.allowed.sum()) and not config.anytime:
+            warnings.warn(
+                f"horizon {horizon} is below the number of arms ({int(self.allowed.sum())}): the first sweep never ends. "
+                "Use a coarser grid (n_thresholds) or more rounds.",
+                stacklevel=3,
+            )
         self._sweep = first_sweep(config.order, n_arms, rngs or [], n_items, incumbent)
         self._swept = False
         self.reason = np.zeros(n_items, dtype=np.int8)

@@ -66,7 +66,7 @@ class RateMemory:
         lower, upper = lower.copy(), upper.copy()
         factor = 1.0 - constraints.eps if constraints.gap == "ratio" else 1.0
         slack = 0.0 if constraints.gap == "ratio" else constraints.eps
-        if constraints.gap in ("signed", "ratio"):
+        if constraints.gap in ("signed", "ratio") and constraints.measure == "parity":
             for i, (a, b) in enumerate(constraints.pairs):
                 implied_lower = factor * low[:, :, a] - high[:, :, b] - slack + margin
                 implied_upper = factor * high[:, :, a] - low[:, :, b] - slack + margin

@@ -60,6 +60,11 @@ class ObservedScores:
         *,
         loss: float,
     ) -> None:
+        if constraints.measure != "parity":
+            raise OfsError(
+                f"observed scores estimate acceptance rates; measure = {constraints.measure} needs outcomes of rejected people. "
+                "Use ofs/optimistic-feasible with full or explored labels"
+            )
         self.arms = np.asarray(arms, dtype=np.float64)
         self.grid: FloatArray = np.unique(self.arms)
         self.levels: IntArray = np.searchsorted(self.grid, self.arms)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sfumato_ofs.constraints import Constraints
 from sfumato_ofs.loops import ClosedLoop
+from sfumato_ofs.outcomes import expected_outcomes
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -77,10 +78,12 @@ def sweep(
         state = moved
         if converged.all():
             break
-    rates, _good = loop.expectations(state, arm)
+    rates, good = loop.expectations(state, arm)
     overall: FloatArray = (loop.shares(state) * rates).sum(axis=1)
     reward = loop.expected_reward(state, arm)
-    residuals = constraints.residuals(rates, overall)
+    residuals = constraints.residuals(rates, overall, expected_outcomes(rates, good, loop.base_good(state)))
+    # An arm that accepts nobody has no rate among accepted; it cannot be called fair, nor unfair.
+    residuals = np.where(np.isnan(residuals), np.inf, residuals)
     feasible = (residuals <= 0.0).all(axis=1)
     if feasible.any():
         best = int(np.argmax(np.where(feasible, reward, -np.inf)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sfumato import BackendSpec, CommandSpec, ComponentSpec, hookimpl
+from sfumato import BackendSpec, CommandSpec, ComponentSpec, ReportSection, hookimpl
 
 PLUGIN_API = 1
 SOURCE = "arXiv:2512.22313"
@@ -132,3 +132,10 @@ def sfumato_commands() -> Iterator[CommandSpec]:
     yield CommandSpec(
         "plots", target="sfumato_ofs.cli:plots", help="Pictures of the search beside its baselines"
     )
+
+
+@hookimpl
+def sfumato_report_sections() -> Iterator[ReportSection]:
+    tasks = ("ofs/synthetic", "ofs/german", "ofs/compas")
+    yield ReportSection("Over time", target="sfumato_ofs.report:curves", tasks=tasks)
+    yield ReportSection("Where it played", target="sfumato_ofs.report:plays", tasks=tasks)

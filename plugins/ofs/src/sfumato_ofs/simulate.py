@@ -13,11 +13,12 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato_ofs.binomial import UniformBlocks
+from sfumato_ofs.binomial import UniformBlocks, binomial_quantile
 from sfumato_ofs.constraints import Constraints
 from sfumato_ofs.errors import OfsError
 from sfumato_ofs.loops import ClosedLoop, Counts, batch_reward
 from sfumato_ofs.observed import ObservedScores
+from sfumato_ofs.outcomes import OutcomeMemory, Outcomes, expected_outcomes
 from sfumato_ofs.scored import Cells, CellSampler
 
 FloatArray = NDArray[np.float64]
@@ -85,9 +86,10 @@ class RunningSums:
         shares: FloatArray,
         residuals: FloatArray,
         clip: tuple[float, float],
+        outcomes: Outcomes | None = None,
     ) -> None:
         """Take in round t (from 0): expected reward [B], expected rates and shares [B, G], observed residuals [B, I]."""
-        violation = self.constraints.violation(rates, (rates * shares).sum(axis=1))
+        violation = self.constraints.violation(rates, (rates * shares).sum(axis=1), outcomes)
         self.reward += reward
         self.violation += violation
         self.violating_rounds += violation > 1e-12
@@ -161,6 +163,8 @@ class World:
         scores_seen: bool = False,
         base_means: Callable[[int], FloatArray] | None = None,
     ) -> None:
+        if scores_seen and constraints.measure != "parity":
+            raise OfsError(f"scores_seen goes with measure = parity only, got {constraints.measure!r}")
         self._base_means = base_means
         self.loop = loop
         self.constraints = constraints
@@ -168,7 +172,12 @@ class World:
         self.state = loop.rest(len(generators))
         self.t = 0
         self.sums = RunningSums(len(generators), horizon, constraints, infeasible)
-        self._uniforms = UniformBlocks(generators, loop.n_uniforms)
+        self._memory = None
+        width = loop.n_uniforms
+        if constraints.measure != "parity":
+            self._memory = OutcomeMemory(len(generators), loop.n_arms, loop.n_groups, constraints.size)
+            width += 2 * loop.n_groups
+        self._uniforms = UniformBlocks(generators, width)
         self._sampler = CellSampler(loop, generators) if scores_seen else None
 
     def step(self, arm: IntArray) -> Round:
@@ -176,21 +185,72 @@ class World:
         loop = self.loop
         accept, good = loop.expectations(self.state, arm)
         shares = loop.shares(self.state)
-        cells = None
-        if self._sampler is None:
-            counts = loop.draw_given(accept, good, shares, self._uniforms.next())
-        else:
-            cells = self._sampler.draw(self.state, arm)
-            counts = Counts(*(part.sum(axis=2) for part in (cells.applicants, cells.labelled, cells.good)))
-        rates = counts.rates()
-        overall = counts.accepted.sum(axis=1) / loop.n
-        residuals = self.constraints.residuals(rates, overall)
         expected = (shares * ((1.0 + loop.loss) * good - loop.loss * accept)).sum(axis=1)
-        self.sums.add(self.t, arm, expected, accept, shares, residuals, loop.clip)
+        cells = outcomes = None
+        if self._memory is not None:
+            seen, outcomes = self._step_with_outcomes(arm, accept, good, shares)
+        else:
+            if self._sampler is None:
+                counts = loop.draw_given(accept, good, shares, self._uniforms.next())
+            else:
+                cells = self._sampler.draw(self.state, arm)
+                counts = Counts(
+                    *(part.sum(axis=2) for part in (cells.applicants, cells.labelled, cells.good))
+                )
+            rates = counts.rates()
+            residuals = self.constraints.residuals(rates, counts.accepted.sum(axis=1) / loop.n)
+            seen = Round(batch_reward(counts, loop.loss), residuals, rates, counts, cells)
+        if self._memory is not None and self.constraints.explore_rate < 1.0:
+            # What exploring earns and whom it accepts is part of what happened; outcome rates stay those of the rule.
+            rate = self.constraints.explore_rate
+            left = loop.base_good(self.state) - good
+            expected = expected + rate * (
+                shares * ((1.0 + loop.loss) * left - loop.loss * (1.0 - accept))
+            ).sum(axis=1)
+            accept = accept + rate * (1.0 - accept)
+        self.sums.add(self.t, arm, expected, accept, shares, seen.residuals, loop.clip, outcomes)
         base = None if self._base_means is None else self._base_means(self.t)
-        self.state = loop.advance(self.state, rates, base)
+        self.state = loop.advance(self.state, seen.rates, base)
         self.t += 1
-        return Round(batch_reward(counts, loop.loss), residuals, rates, counts, cells)
+        return seen
+
+    def _step_with_outcomes(
+        self, arm: IntArray, accept: FloatArray, good: FloatArray, shares: FloatArray
+    ) -> tuple[Round, Outcomes]:
+        """Draw a round in which some or all rejected people's outcomes are seen."""
+        loop, constraints = self.loop, self.constraints
+        assert self._memory is not None
+        uniforms = self._uniforms.next()
+        counts = loop.draw_given(accept, good, shares, uniforms)
+        base = loop.base_good(self.state)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            quality = np.clip(np.where(accept < 1.0, (base - good) / (1.0 - accept), 0.0), 0.0, 1.0)
+        rejected = counts.applicants - counts.accepted
+        at, g = loop.n_uniforms, loop.n_groups
+        rate = constraints.explore_rate
+        looked = (
+            rejected
+            if rate == 1.0
+            else binomial_quantile(uniforms[:, at : at + g], rejected, np.full(rejected.shape, rate))
+        )
+        looked_good = binomial_quantile(uniforms[:, at + g : at + 2 * g], looked, quality)
+        found = self._memory.add(
+            arm,
+            counts.good.astype(np.float64),
+            (counts.accepted - counts.good).astype(np.float64),
+            looked_good / rate,
+            (looked - looked_good) / rate,
+        )
+        taken = counts
+        if rate < 1.0:
+            # Whoever is looked at has been accepted, and counts in reward and rates.
+            taken = Counts(counts.applicants, counts.accepted + looked, counts.good + looked_good)
+        rates = taken.rates()
+        residuals = constraints.residuals(rates, taken.accepted.sum(axis=1) / loop.n, found)
+        n_outcome = constraints.n_parity
+        residuals[:, :n_outcome] = self._memory.increments(arm, residuals)[:, :n_outcome]
+        expected = expected_outcomes(accept, good, base)
+        return Round(batch_reward(taken, loop.loss), residuals, rates, taken), expected
 
 
 def play_observed(world: World, learner: ObservedScores) -> RunningSums:

@@ -64,6 +64,8 @@ class FairTask(Task[LoopInstance, Observation, Actions]):
         {"arms", "lattice", "constraints", "applicants", "rounds", "loss", "items", "label_delay", "scores"}
     )
 
+    n_groups: int = 2
+
     def __init__(self, config: LoopConfig) -> None:
         self.config = config
         self.max_steps = config.rounds
@@ -72,6 +74,9 @@ class FairTask(Task[LoopInstance, Observation, Actions]):
             rho_min=config.rho_min,
             rho_max=config.rho_max if config.rho_max < 1.0 else None,
             gap=config.gap,
+            n_groups=self.n_groups,
+            measure=config.fairness,
+            explore_rate=config.explore_rate if config.labels == "explore" else 1.0,
         )
 
     @cached_property
@@ -190,6 +195,10 @@ class SyntheticTask(FairTask):
 
     config: SyntheticConfig
 
+    def __init__(self, config: SyntheticConfig) -> None:
+        self.n_groups = config.groups
+        super().__init__(config)
+
     def _loop(self, base_means: tuple[float, ...]) -> BetaLoop:
         return BetaLoop(
             self.arms,
@@ -197,10 +206,11 @@ class SyntheticTask(FairTask):
             loss=self.config.loss,
             kappa=0.8 if self.config.preset == "A" else 0.9,
             base_means=base_means,
+            base_shares=(0.60, 0.40) if len(base_means) == 2 else (0.40, 0.30, 0.30),
         )
 
     def make_loop(self, ctx: Context) -> ClosedLoop:
-        return self._loop(BASE_MEANS)
+        return self._loop(BASE_MEANS if self.n_groups == 2 else (0.60, 0.52, 0.45))
 
     def instances(self, ctx: Context) -> Iterator[LoopInstance]:
         later = None

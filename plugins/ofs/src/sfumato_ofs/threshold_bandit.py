@@ -86,6 +86,11 @@ class ThresholdBandit:
                 raise OfsError(f"{name} must be at least {least}, got {value!r}")
         self.grid = threshold_grid() if grid is None else check_grid(grid)
         self.constraints = constraints or Constraints()
+        if self.constraints.measure != "parity":
+            raise OfsError(
+                f"constraints: measure = {self.constraints.measure} needs outcomes of rejected people, which a batch of accepted "
+                "labels does not hold; ThresholdBandit compares acceptance rates (measure = 'parity')"
+            )
         self.loss, self.batch_size, self.min_count = float(loss), int(batch_size), int(min_count)
         self.shadow = shadow
         self._arms = shared_arms(self.grid, self.constraints.n_groups)
