@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from sfumato import BackendSpec, CommandSpec, ComponentSpec, Finding, hookimpl
+from sfumato import BackendSpec, CommandSpec, ComponentSpec, Finding, ReportSection, hookimpl
 
 PLUGIN_API = 1
 SOURCE = "arXiv:2301.03313"
@@ -97,3 +97,9 @@ def sfumato_doctor() -> Iterator[Finding]:
         there = find_spec(module) is not None
         yield Finding("ok", module, "found" if there else f"not installed ({what})",
                       "" if there else f"pip install 'sfumato-bqnco[{extra}]'")  # fmt: skip
+
+
+@hookimpl
+def sfumato_report_sections() -> Iterator[ReportSection]:
+    tasks = tuple(f"bqnco/{name}" for name in ("tsp", "atsp", "cvrp", "cvrptw", "op"))
+    yield ReportSection("Routes", target="sfumato_bqnco.report:routes", tasks=tasks)
