@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sfumato import PLUGIN_API, BackendSpec, ComponentSpec, hookimpl
+from sfumato import PLUGIN_API, BackendSpec, ComponentSpec, ReportSection, hookimpl
 
 __all__ = ["PLUGIN_API", "sfumato_components"]
 
@@ -55,3 +55,8 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         "evaluator", "vopp/discounted-return", target="sfumato_vopp.evaluators:DiscountedReturn", version=1,
         summary="Discounted return, success, and the time a decision took",
     )  # fmt: skip
+
+
+@hookimpl
+def sfumato_report_sections() -> Iterator[ReportSection]:
+    yield ReportSection("First episode", target="sfumato_vopp.report:episode", tasks=("vopp/",))
