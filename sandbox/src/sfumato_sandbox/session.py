@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 import secrets
 import threading
@@ -16,10 +15,9 @@ from typing import Any
 import attrs
 
 from sfumato_sandbox import scratch, snapshots
-from sfumato_sandbox._inside import wire
 from sfumato_sandbox.child import Child
-from sfumato_sandbox.errors import SandboxError, SessionClosed, ToolCallError, ToolError
-from sfumato_sandbox.output import Capped
+from sfumato_sandbox.conversation import Conversation, signature_of
+from sfumato_sandbox.errors import SandboxError, SessionClosed
 from sfumato_sandbox.records import (
     ActionError,
     Artifact,
@@ -28,15 +26,11 @@ from sfumato_sandbox.records import (
     State,
     StepResult,
     Tool,
-    ToolCall,
 )
-from sfumato_sandbox.reports import Report, Violation, clean_text, plain, rough_size, short_list, text_pairs
+from sfumato_sandbox.reports import Report, Violation, clean_text, short_list, text_pairs
 from sfumato_sandbox.scratch import Directory
 from sfumato_sandbox.snapshots import Parked
 from sfumato_sandbox.zygote import Zygote
-
-DISK_SECONDS = 0.2
-
 
 ToolState = tuple[Callable[[], Any], Callable[[Any], object]]
 STATELESS: ToolState = (lambda: None, lambda state: None)
@@ -56,20 +50,6 @@ class Options:
     modules: tuple[str, ...] = ()
     snapshots: int = 0
     keep_files: bool = False
-
-
-@attrs.define
-class _Outcome:
-    """What one conversation came to, before it is put into a StepResult."""
-
-    report: dict[str, Any] | None = None
-    calls: list[ToolCall] = attrs.field(factory=list)
-    call_bytes: int = 0
-    tool_seconds: float = 0.0
-    over_limit: bool = False
-    timed_out: bool = False
-    error: ActionError | None = None
-    lost: bool = False
 
 
 class Session:
@@ -92,7 +72,7 @@ class Session:
         self.isolation_level = level
         self._zygote = zygote
         self._tools = tools
-        self._signatures = {name: _signature(tool) for name, tool in tools.items()}
+        self._signatures = {name: signature_of(tool) for name, tool in tools.items()}
         self._options = options
         self._seed = seed
         self._tool_state = tool_state
@@ -135,19 +115,27 @@ class Session:
             self._log.append(code)
             started = time.monotonic()
             child = self._ready_child()
-            outcome = _Outcome()
-            stdout = Capped("stdout", self.limits.output_bytes)
-            stderr = Capped("stderr", self.limits.output_bytes)
+            action = Conversation(self._tools, self._signatures, self.limits)
+            child.nonce = secrets.token_hex(
+                8
+            )  # whatever was forged or left over from an earlier action is void
+            message = {
+                "t": "run",
+                "n": child.nonce,
+                "code": code,
+                "filename": f"<action {self._actions}>",
+                "echo": self._options.echo,
+                "await": self._options.top_level_await,
+                "cues": self._options.cues,
+            }
             try:
-                timeout = timeout_seconds or self.limits.timeout_seconds
-                self._converse(child, code, timeout, outcome, stdout, stderr, on_tick)
-            except Violation as violation:
-                outcome.error = ActionError("ProtocolViolation", f"{violation}; the process was killed")
-                outcome.lost = True
+                action.run(
+                    child, message, timeout_seconds or self.limits.timeout_seconds, self._disk_full, on_tick
+                )
             except BaseException:
                 self._discard(child)
                 raise
-            return self._result(child, outcome, stdout, stderr, started)
+            return self._result(child, action, started)
 
     def reset(self) -> None:
         """Forget everything, snapshots included: the next action starts in a fresh process and directory."""
@@ -360,197 +348,33 @@ class Session:
 
     # --- one action --------------------------------------------------------------------------
 
-    def _converse(
-        self,
-        child: Child,
-        code: str,
-        timeout: float,
-        outcome: _Outcome,
-        stdout: Capped,
-        stderr: Capped,
-        on_tick: Callable[[float, int], None] | None,
-    ) -> None:
-        """Send the code, serve its tool calls, keep its time, until it is done or dead."""
-        if child.reader.buffer:
-            raise Violation("data arrived between two actions")
-        child.nonce = secrets.token_hex(8)  # whatever was forged or left over from an earlier action is void
-        message = {
-            "t": "run",
-            "n": child.nonce,
-            "code": code,
-            "filename": f"<action {self._actions}>",
-            "echo": self._options.echo,
-            "await": self._options.top_level_await,
-            "cues": self._options.cues,
-        }
-        child.send(message)
-        started = now = time.monotonic()
-        deadline = started + timeout
-        disk_due = started + DISK_SECONDS
-        while True:
-            wait = max(min(deadline, disk_due) - now, 0.0)
-            events = child.poll.poll(int(wait * 1000) + 1)
-            now = time.monotonic()
-            for fd, _ in events:
-                if fd == child.out:
-                    stdout.add(child.drain(fd))
-                elif fd == child.err:
-                    stderr.add(child.drain(fd))
-                elif fd == child.notify:
-                    snapshots.answer_fork(fd, allow=False)
-                else:
-                    paused = outcome.tool_seconds
-                    self._hear(child, outcome, started)
-                    if outcome.report is not None or outcome.lost:
-                        return
-                    deadline += outcome.tool_seconds - paused
-                    now = time.monotonic()
-            if now >= disk_due:
-                disk_due = now + DISK_SECONDS
-                if on_tick is not None:
-                    on_tick(now - started, stdout.total + stderr.total)
-                if self._disk_full():
-                    outcome.lost = True
-                    outcome.error = ActionError(
-                        "DiskLimit",
-                        f"the files of the session exceed {self._disk_words()}; the process was killed",
-                    )
-                    return
-            if now >= deadline:
-                if outcome.timed_out:
-                    outcome.lost = True
-                    return
-                outcome.timed_out = True
-                deadline = now + self.limits.grace_seconds
-                child.interrupt()
-
     def _disk_full(self) -> bool:
         size, count = scratch.usage(self._directory.fd, self.limits.disk_files)
         return size > self.limits.disk_bytes or count > self.limits.disk_files
 
-    def _disk_words(self) -> str:
-        return f"{self.limits.disk_bytes} bytes or {self.limits.disk_files} entries"
-
-    def _hear(self, child: Child, outcome: _Outcome, started: float) -> None:
-        """Take what came over the channel."""
-        try:
-            data = child.channel.recv(wire.READ_SIZE)
-        except ConnectionResetError:
-            data = b""
-        if not data:
-            outcome.lost = True
-            return
-        child.reader.feed(data)
-        try:
-            while (message := child.reader.next()) is not None:
-                if message.get("n") != child.nonce or outcome.report is not None:
-                    raise Violation("a message that belongs to no action")
-                if message.get("t") == "done":
-                    outcome.report = message
-                elif message.get("t") == "call":
-                    child.send(self._serve(message, outcome, started))
-                else:
-                    raise Violation("a message of an unknown kind")
-        except wire.WireError as error:
-            raise Violation(str(error)) from error
-
-    def _serve(self, message: dict[str, Any], outcome: _Outcome, started: float) -> dict[str, Any]:
-        """Carry out one tool call; the counters and the world live on this side only."""
-        name, args, kwargs, number = (message.get(key) for key in ("tool", "args", "kwargs", "id"))
-        if (
-            type(name) is not str
-            or type(args) is not list
-            or type(kwargs) is not dict
-            or type(number) is not int
-        ):
-            raise Violation("a malformed tool call")
-        begun = time.monotonic()
-        name = name[:100].encode("utf-8", "backslashreplace").decode()
-        kind: Any = None
-        value = error = None
-        try:
-            args, kwargs = plain(args), plain(kwargs)
-        except ToolCallError as problem:
-            args, kwargs, kind, error = [], {}, "call", str(problem)
-        outcome.call_bytes += len(name) + rough_size(args) + rough_size(kwargs)
-        if outcome.timed_out:
-            return {
-                "t": "answer",
-                "id": number,
-                "ok": False,
-                "kind": "timeout",
-                "message": "the action's time is over",
-            }
-        if (
-            len(outcome.calls) >= self.limits.tool_calls
-            or outcome.call_bytes > 16 * self.limits.message_bytes
-        ):
-            outcome.over_limit = True
-            text = f"at most {self.limits.tool_calls} tool calls in one action"
-            return {"t": "answer", "id": number, "ok": False, "kind": "limit", "message": text}
-        if kind is None:
-            kind, value, error = self._carry_out(name, args, kwargs)
-        answer = {"t": "answer", "id": number, "ok": kind is None}
-        answer |= {"value": value} if kind is None else {"kind": kind, "message": error}
-        try:
-            if len(wire.encode(answer)) > self.limits.message_bytes:
-                raise ValueError(f"more than {self.limits.message_bytes} bytes")
-        except (TypeError, ValueError) as problem:
-            raise SandboxError(
-                f"tool {name!r} returned what the channel does not carry: {problem}"
-            ) from problem
-        seconds = time.monotonic() - begun
-        outcome.tool_seconds += seconds
-        call = ToolCall(name, args, kwargs, kind is None, value, kind, error, begun - started, seconds)
-        outcome.calls.append(call)
-        return answer
-
-    def _carry_out(
-        self, name: str, args: list[Any], kwargs: dict[str, Any]
-    ) -> tuple[str | None, Any, str | None]:
-        tool = self._tools.get(name)
-        if tool is None:
-            return "call", None, f"there is no tool {name!r}; there are {', '.join(self._tools) or 'none'}"
-        if (signature := self._signatures[name]) is not None:
-            try:
-                signature.bind(*args, **kwargs)
-            except TypeError as problem:
-                return "call", None, f"{name}{tool.signature}: {problem}"
-        try:
-            return None, tool.function(*args, **kwargs), None
-        except ToolCallError as problem:
-            return "call", None, str(problem)
-        except ToolError as problem:
-            return "failed", None, str(problem)
-
     # --- the result --------------------------------------------------------------------------
 
-    def _result(
-        self, child: Child, outcome: _Outcome, stdout: Capped, stderr: Capped, started: float
-    ) -> StepResult:
+    def _result(self, child: Child, action: Conversation, started: float) -> StepResult:
         report = None
-        if outcome.report is not None:
+        if action.report is not None:
             try:
-                report = Report.read(outcome.report)
+                report = Report.read(action.report)
             except Violation as violation:
-                outcome.error = ActionError("ProtocolViolation", f"{violation}; the process was killed")
-                outcome.lost = True
+                action.violated(violation)
         artifacts: tuple[Artifact, ...] = ()
         if self._options.artifacts:
             artifacts = scratch.collect(self._directory.fd, self.limits.disk_bytes, self._directory.known)
-        if not outcome.lost and self._disk_full():
-            outcome.lost = True
-            text = f"the files of the session exceed {self._disk_words()}; the process was killed"
-            outcome.error = ActionError("DiskLimit", text)
-        if self._options.keep_files and not (outcome.error and outcome.error.type == "DiskLimit"):
+        if not action.lost and self._disk_full():
+            action.overfull()
+        if self._options.keep_files and not (action.error and action.error.type == "DiskLimit"):
             self._kept = scratch.save(self._directory.fd, self.limits.disk_bytes)
-        stdout.add(child.drain(child.out))
-        stderr.add(child.drain(child.err))
+        action.stdout.add(child.drain(child.out))
+        action.stderr.add(child.drain(child.err))
         cpu, rss = (report.cpu, report.rss) if report else (0.0, 0)
         state: State = "kept" if self._options.persistent else "reset"
-        if outcome.lost:
+        if action.lost:
             child.kill(group=not self._parked)
-            stdout.add(child.drain(child.out))
+            action.stdout.add(child.drain(child.out))
             ending = child.end(group=not self._parked)
             self._child = None
             if not self._parked:
@@ -558,8 +382,8 @@ class Session:
                 self._forget_group()
             cpu, rss = ending.cpu, ending.rss
             state = "lost" if self._options.persistent else "reset"
-            error = outcome.error
-            if error is None and outcome.timed_out:
+            error = action.error
+            if error is None and action.timed_out:
                 error = ActionError(
                     "ActionTimeout", "it ran too long, did not react to the interrupt and was killed"
                 )
@@ -567,25 +391,25 @@ class Session:
                 error = ActionError("ProcessDied", ending.explain())
         else:
             assert report is not None
-            error = self._judge(report, outcome)
+            error = action.judge(report)
             if not self._options.persistent:
                 self._discard(child)
         earlier = set(self._bound)
-        names = report.globals if report and not outcome.lost else ()
+        names = report.globals if report and not action.lost else ()
         self._bound.update(entry.name for entry in names)
         if error is not None and error.missing_name is not None:
             error = attrs.evolve(error, bound_earlier=error.missing_name in earlier)
         if self._options.spare and self._child is None and not self._parked:
             self._child = self._spawn(self._actions)
-        out, out_cut = stdout.finish()
-        err, err_cut = stderr.finish()
+        out, out_cut = action.stdout.finish()
+        err, err_cut = action.stderr.finish()
         return StepResult(
             ok=error is None,
             stdout=out,
             stderr=err,
-            value_repr=report.value_repr if report and not outcome.lost else None,
+            value_repr=report.value_repr if report and not action.lost else None,
             error=error,
-            tool_calls=tuple(outcome.calls),
+            tool_calls=tuple(action.calls),
             wall_seconds=time.monotonic() - started,
             cpu_seconds=cpu,
             peak_rss_bytes=rss,
@@ -596,22 +420,3 @@ class Session:
             isolation_level=self.isolation_level,
             artifacts=artifacts,
         )
-
-    def _judge(self, report: Report, outcome: _Outcome) -> ActionError | None:
-        """What failed an action that came back; the host's own knowledge goes before the report."""
-        told = report.error
-        trace = told.traceback if told else ""
-        if outcome.timed_out:
-            return ActionError("ActionTimeout", "it ran too long and was interrupted", trace)
-        if outcome.over_limit:
-            text = f"at most {self.limits.tool_calls} tool calls in one action"
-            return ActionError("ToolCallLimit", text, trace)
-        return told
-
-
-def _signature(tool: Tool) -> inspect.Signature | None:
-    """Return the function's signature; None for builtins that have none."""
-    try:
-        return inspect.signature(tool.function)
-    except ValueError:
-        return None
