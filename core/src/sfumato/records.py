@@ -225,7 +225,10 @@ class Finding:
 
 @attrs.frozen
 class ReportSection:
-    """A plugin's part of a run's page: `target` names a callable `(RunView) -> HTML string or Plotly figure`."""
+    """A plugin's part of a run's page: `target` names a callable `(RunView) -> part or list of parts`.
+
+    `tasks` are the tasks it is for; one that ends in a slash is a prefix ("vopp/"); none means every task.
+    """
 
     title: str
     target: str

@@ -6,6 +6,8 @@ the frames of a Playback, which are SVG that the plugin drew itself with escaped
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +92,22 @@ class RunView:
 
         path = self.folder / "trace.zip"
         return read_trace(path, episode) if path.exists() else {}
+
+    def instance(self, episode: int = 0) -> Any:
+        """Return an episode's instance, made again from the run's specification (instances follow from the seed).
+
+        Raises what the task raises when its plugin or data file is not here.
+        """
+        from sfumato import config, plugins
+        from sfumato.context import RunContext
+
+        spec = self.record.spec
+        task = plugins.build(plugins.Registry().find("task", spec.task.name), spec.task.settings, config.structure)
+        data = os.environ.get("SFUMATO_DATA")
+        ctx = RunContext(
+            seed=spec.seed, indices=spec.indices, batch_size=spec.batch, data_dir=Path(data) if data else None
+        )
+        return next(itertools.islice(task.instances(ctx), episode, None))
 
     def metric(self, name: str) -> Iterator[float]:
         """Yield a metric's values, item by item."""

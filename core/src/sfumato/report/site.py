@@ -112,13 +112,13 @@ def _run_page(page: Any, store: Store, each: Entry, sections: Sequence[tuple[str
     if each.record is not None:
         names = [f.name for f in each.record.figures]
         view = RunView(each.record, rows, store.folder(each.run_id))
-        for figure in [f for f in each.record.figures if f.name not in SKIPPED and f.n > 1][:MAX_PLOTS]:
+        for plugin, section in sorted(sections, key=lambda s: s[1].priority):
+            if _fits(section, each.task):
+                parts.append({"title": section.title, "parts": _section(plugin, section, view)})
+        for figure in [f for f in each.record.figures if f.name not in SKIPPED and f.n > 3 and f.sd][:MAX_PLOTS]:
             values = [v for v in view.metric(figure.name) if math.isfinite(v)]
             if values:
                 parts.append({"title": f"{figure.name} by item", "parts": [part(by_item(figure.name, figure.unit, values, each.record))]})
-        for plugin, section in sorted(sections, key=lambda s: s[1].priority):
-            if not section.tasks or each.task in section.tasks:
-                parts.append({"title": section.title, "parts": _section(plugin, section, view)})
     return str(
         page.render(
             base="../", title=each.label, entry=each, record=each.record, parts=parts, names=names,
@@ -126,6 +126,11 @@ def _run_page(page: Any, store: Store, each: Entry, sections: Sequence[tuple[str
             stderr=_stderr(store, each),
         )  # fmt: skip
     )
+
+
+def _fits(section: ReportSection, task: str) -> bool:
+    """Return whether a section is for a task: named, or under a prefix that ends in a slash."""
+    return not section.tasks or any(t == task or (t.endswith("/") and task.startswith(t)) for t in section.tasks)
 
 
 def _section(plugin: str, section: ReportSection, view: RunView) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sfumato import BackendSpec, CommandSpec, ComponentSpec, Finding, hookimpl
+from sfumato import BackendSpec, CommandSpec, ComponentSpec, Finding, ReportSection, hookimpl
 
 PLUGIN_API = 1
 _PAPER = "arXiv:2512.03915"
@@ -101,3 +101,10 @@ def sfumato_doctor() -> Iterator[Finding]:
             yield Finding("ok", module, f"present: {what}")
         else:
             yield Finding("warning", module, f"absent: {what}", f"pip install 'sfumato-alflb[{extra}]'")
+
+
+@hookimpl
+def sfumato_report_sections() -> Iterator[ReportSection]:
+    yield ReportSection("Biases over steps", target="sfumato_alflb.report:biases", tasks=("alflb/stream",))
+    yield ReportSection("Reward over steps", target="sfumato_alflb.report:reward", tasks=("alflb/stream",))
+    yield ReportSection("Training", target="sfumato_alflb.report:training", tasks=("alflb/char-lm",))

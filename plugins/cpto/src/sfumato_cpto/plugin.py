@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from sfumato import BackendSpec, CommandSpec, ComponentSpec, Finding, hookimpl
+from sfumato import BackendSpec, CommandSpec, ComponentSpec, Finding, ReportSection, hookimpl
 
 PLUGIN_API = 1
 SOURCE = "arXiv:2409.10310"
@@ -118,3 +118,9 @@ def sfumato_doctor() -> Iterator[Finding]:
             f"{'found' if there else 'absent'}; needed for {what}",
             "" if there else f"pip install 'sfumato-cpto[{extra}]'",
         )
+
+
+@hookimpl
+def sfumato_report_sections() -> Iterator[ReportSection]:
+    names = ("cruise", "racing", "noisy", "occluded-intersection", "occluded-pedestrian", "replay")
+    yield ReportSection("The scene from above", target="sfumato_cpto.report:scene", tasks=tuple(f"cpto/{n}" for n in names))

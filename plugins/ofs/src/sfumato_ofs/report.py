@@ -45,7 +45,7 @@ def curves(view: RunView) -> list[Plot | Text]:
     reward, violation = np.array(truth["curve_reward"]), np.array(truth["curve_violation"])
     rates, shares = np.array(truth["curve_rates"]), np.array(truth["curve_shares"])
     x = (np.arange(reward.shape[1]) + 0.5) * truth["rounds"] / reward.shape[1]
-    made = [
+    made: list[Plot | Text] = [
         Plot({"data": _band(reward, x, "reward", PALETTE[0]), "layout": _axes("expected reward a round")},
              f"Expected reward a round over {truth['rounds']} rounds, {len(reward)} items: from {reward[:, 0].mean():.4g} to {reward[:, -1].mean():.4g}"),
         Plot({"data": _band(violation, x, "violation", PALETTE[4]), "layout": _axes("violation a round")},

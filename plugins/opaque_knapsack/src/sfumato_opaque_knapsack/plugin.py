@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sfumato import BackendSpec, CommandSpec, ComponentSpec, hookimpl
+from sfumato import BackendSpec, CommandSpec, ComponentSpec, ReportSection, hookimpl
 
 PLUGIN_API = 1
 
@@ -110,3 +110,9 @@ def sfumato_commands() -> Iterator[CommandSpec]:
     yield CommandSpec(
         "two-by-two", target=f"{cli}:two_by_two", help="Train on each regime, play in both interpreters"
     )
+
+
+@hookimpl
+def sfumato_report_sections() -> Iterator[ReportSection]:
+    levels = tuple(f"opaque-knapsack/{name}" for name in ("easy", "hard", "legacy-hard", "micro"))
+    yield ReportSection("Transcript", target="sfumato_opaque_knapsack.report:transcripts", tasks=levels)
