@@ -147,8 +147,8 @@ def solve_knapsack(
 
     Notes:
         Dynamic programming over the Pareto front of (weight, value) pairs, cut at the capacity: O(N C) at worst,
-        integers only. On these levels the front is much shorter than C, which is why this beats a dense table, in
-        plain Python too (`benchmarks/generation.py` has both). Among equal values the lighter set wins.
+        integers only, and each pair carries its set, so nothing is traced back. Among equal values the lighter set
+        wins. A dense numpy table gives the value alone faster where C is large, see `benchmarks/`.
     """
     # Each entry is (weight, value, chosen positions as a bit mask); the front increases in both.
     front: list[tuple[int, int, int]] = [(0, 0, 0)]
