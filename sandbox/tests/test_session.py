@@ -1,5 +1,7 @@
 """Promises of a session: what is kept, what is told, what is capped."""
 
+import asyncio
+import threading
 import time
 
 import pytest
@@ -345,3 +347,30 @@ def test_a_process_that_dies_between_two_actions_is_told(persistent):
         time.sleep(0.4)
         result = session.step("print('ran')")
         assert result.state == "lost" and result.stdout == "" and "status 4" in result.error.message
+
+
+def test_another_thread_can_end_an_action_and_the_state_is_kept(persistent):
+    with persistent.open() as session:
+        session.step("x = 3")
+        threading.Timer(0.3, session.interrupt).start()
+        started = time.monotonic()
+        result = session.step("import time; time.sleep(60)")
+        assert time.monotonic() - started < 1.5
+        assert result.error.type == "ActionInterrupted" and result.state == "kept"
+        session.interrupt()
+        assert session.step("print(x)").stdout == "3\n", "an interrupt between actions is none"
+
+
+def test_steps_can_be_awaited_side_by_side_and_cancelled(persistent):
+    async def scenario():
+        with persistent.open() as one, persistent.open() as two:
+            started = time.monotonic()
+            results = await asyncio.gather(
+                *(s.astep("import time; time.sleep(0.5); print(1)") for s in (one, two))
+            )
+            assert [r.stdout for r in results] == ["1\n", "1\n"] and time.monotonic() - started < 0.95
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(one.astep("while True: x = 1"), 0.2)
+            assert (await one.astep("print(x)")).stdout == "1\n"
+
+    asyncio.run(scenario())

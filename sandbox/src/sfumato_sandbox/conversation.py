@@ -41,6 +41,7 @@ class Conversation:
         self.error: ActionError | None = None
         self.lost = False
         self.timed_out = False
+        self.stopped = False  # set by another thread: the action's time is over now
         self.over_limit = False
         self.started = time.monotonic()
         self._call_bytes = 0
@@ -77,12 +78,18 @@ class Conversation:
         )
         self.lost = True
 
+    def late(self, consequence: str, trace: str = "") -> ActionError:
+        """Return the error of an action whose time was over, or that `Session.interrupt` ended."""
+        if self.stopped:
+            return ActionError("ActionInterrupted", f"the host ended it {consequence}", trace)
+        return ActionError("ActionTimeout", f"it ran too long {consequence}", trace)
+
     def judge(self, report: Report) -> ActionError | None:
         """Return what failed an action that came back; the host's own knowledge goes before the report."""
         told = report.error
         trace = told.traceback if told else ""
         if self.timed_out:
-            return ActionError("ActionTimeout", "it ran too long and was interrupted", trace)
+            return self.late("and was interrupted", trace)
         if self.over_limit:
             return ActionError("ToolCallLimit", self._limit_words(), trace)
         return told
@@ -126,6 +133,8 @@ class Conversation:
                 if disk_full():
                     self.overfull()
                     return
+            if self.stopped and not self.timed_out:
+                deadline = now
             if now >= deadline:
                 if self.timed_out:
                     self.lost = True

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from sfumato_sandbox import capability, packages
+from sfumato_sandbox.cgroup import ControlGroup
 from sfumato_sandbox.errors import IsolationUnavailable
 from sfumato_sandbox.records import Isolation, Limits, Tool
 from sfumato_sandbox.session import Options, Session, ToolState
@@ -43,8 +44,10 @@ class Interpreter:
         spare: make the next process ahead of time, so that a stateless action does not wait for it.
         scratch_dir: where the sessions' directories are made. None: in memory (/dev/shm) where that has at
             least 1 GiB free, else the system's temporary folder.
+        total_memory_bytes, total_processes: limits on all sessions together, by a control group (threads
+            count as processes). None: no such limit.
 
-    Raises IsolationUnavailable (strict), ModuleNotFoundError (a declared package is missing), and
+    Raises IsolationUnavailable (strict, or no control group can be made), ModuleNotFoundError (a declared package is missing), and
     SandboxError when the process cannot be started.
     """
 
@@ -63,6 +66,8 @@ class Interpreter:
         keep_files: bool = False,
         spare: bool = True,
         scratch_dir: str | None = None,
+        total_memory_bytes: int | None = None,
+        total_processes: int | None = None,
     ) -> None:
         if sys.platform == "win32":
             raise IsolationUnavailable("sessions are forked processes, which Windows lacks. Use WSL 2.")
@@ -76,7 +81,10 @@ class Interpreter:
             warnings.warn(
                 f"isolation level {level} asked for, {self.isolation.level} holds: {missing}", stacklevel=2
             )
-        self._zygote = Zygote(_config(self.isolation, self.packages), scratch_dir)
+        group = None
+        if total_memory_bytes is not None or total_processes is not None:
+            group = ControlGroup(total_memory_bytes, total_processes)
+        self._zygote = Zygote(_config(self.isolation, self.packages), scratch_dir, group)
         if self._zygote.ready["threads"] > 1:
             warnings.warn("a declared package started threads before the fork; they are missing in sessions",
                           stacklevel=2)  # fmt: skip

@@ -75,8 +75,8 @@ class ToolCall:
 class ActionError:
     """Why an action failed.
 
-    `type` is the exception's class name, or one the sandbox gives: ActionTimeout, ToolCallLimit,
-    ProcessDied, DiskLimit, ProtocolViolation. `missing_name` is set by an uncaught NameError,
+    `type` is the exception's class name, or one the sandbox gives: ActionTimeout, ActionInterrupted,
+    ToolCallLimit, ProcessDied, DiskLimit, ProtocolViolation. `missing_name` is set by an uncaught NameError,
     `bound_earlier` then says whether an earlier action of this session had bound that name.
     """
 

@@ -78,6 +78,7 @@ class Session:
         self._tool_state = tool_state
         self._lock = threading.RLock()
         self._closed = False
+        self._running: Conversation | None = None
         self._actions = 0
         self._bound: set[str] = set()
         self._parked: OrderedDict[str, Parked] = OrderedDict()
@@ -115,7 +116,7 @@ class Session:
             self._log.append(code)
             started = time.monotonic()
             child = self._ready_child()
-            action = Conversation(self._tools, self._signatures, self.limits)
+            action = self._running = Conversation(self._tools, self._signatures, self.limits)
             child.nonce = secrets.token_hex(
                 8
             )  # whatever was forged or left over from an earlier action is void
@@ -135,7 +136,27 @@ class Session:
             except BaseException:
                 self._discard(child)
                 raise
+            finally:
+                self._running = None
             return self._result(child, action, started)
+
+    async def astep(self, code: str, timeout_seconds: float | None = None) -> StepResult:
+        """Run one action in a thread, for use in an event loop. Cancelling it interrupts the action."""
+        import asyncio
+
+        work = asyncio.get_running_loop().run_in_executor(None, self.step, code, timeout_seconds)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            self.interrupt()
+            await asyncio.wait([work])
+            raise
+
+    def interrupt(self) -> None:
+        """End the running action from another thread, within 0.2 s and the grace time; no action, no effect."""
+        running = self._running
+        if running is not None:
+            running.stopped = True
 
     def reset(self) -> None:
         """Forget everything, snapshots included: the next action starts in a fresh process and directory."""
@@ -384,9 +405,7 @@ class Session:
             state = "lost" if self._options.persistent else "reset"
             error = action.error
             if error is None and action.timed_out:
-                error = ActionError(
-                    "ActionTimeout", "it ran too long, did not react to the interrupt and was killed"
-                )
+                error = action.late("but it did not react to the interrupt and was killed")
             elif error is None:
                 error = ActionError("ProcessDied", ending.explain())
         else:

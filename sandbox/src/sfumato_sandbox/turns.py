@@ -268,11 +268,11 @@ def _failure(result: StepResult) -> str:
     if error is None:
         return ""
     lines = [error.traceback] if error.traceback else []
-    if not error.traceback or error.type in ("ActionTimeout", "ToolCallLimit"):
+    if not error.traceback or error.type in ("ActionTimeout", "ActionInterrupted", "ToolCallLimit"):
         lines.append(f"{error.type}: {error.message}")
     if result.state == "lost":
         lines.append(LOST)
-    elif error.type == "ActionTimeout" and result.state == "kept":
+    elif error.type in ("ActionTimeout", "ActionInterrupted") and result.state == "kept":
         lines.append(KEPT)
     return "\n".join(lines)
 

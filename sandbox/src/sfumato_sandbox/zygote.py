@@ -17,6 +17,7 @@ from typing import Any
 
 from sfumato_sandbox import scratch
 from sfumato_sandbox._inside import wire
+from sfumato_sandbox.cgroup import ControlGroup
 from sfumato_sandbox.errors import SandboxError, SessionClosed
 
 MAIN = pathlib.Path(__file__).with_name("_inside") / "zygote.py"
@@ -54,7 +55,9 @@ class Ticket:
 class Zygote:
     """One warmed interpreter that forks children. Thread-safe; answers come in the order of requests."""
 
-    def __init__(self, config: dict[str, Any], scratch_dir: str | None = None) -> None:
+    def __init__(
+        self, config: dict[str, Any], scratch_dir: str | None = None, group: ControlGroup | None = None
+    ) -> None:
         self.root = tempfile.mkdtemp(prefix="sfumato-sandbox-", dir=scratch_dir or _quick_folder())
         self.root_fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._send_lock = threading.Lock()
@@ -75,8 +78,10 @@ class Zygote:
                 start_new_session=True,
             )
         self._finalizer = weakref.finalize(
-            self, _end, self.process, ours, self.root, self.root_fd, os.getpid()
+            self, _end, self.process, ours, self.root, self.root_fd, os.getpid(), group
         )
+        if group is not None:
+            group.add(self.process.pid)  # before it is told anything: it has forked nothing yet
         wire.send_with_fds(ours, {**config, "scratch_root": self.root}, [])
         self.ready = self._answer()
         if "error" in self.ready:
@@ -142,7 +147,12 @@ def _font_cache() -> str:
 
 
 def _end(
-    process: subprocess.Popen[bytes], control: socket.socket, root: str, root_fd: int, owner: int
+    process: subprocess.Popen[bytes],
+    control: socket.socket,
+    root: str,
+    root_fd: int,
+    owner: int,
+    group: ControlGroup | None,
 ) -> None:
     if os.getpid() != owner:  # a forked copy of the host must not end its parent's zygote
         return
@@ -163,3 +173,5 @@ def _end(
                 os.unlink(name, dir_fd=root_fd)
     os.close(root_fd)
     os.rmdir(root)
+    if group is not None:
+        group.close()
