@@ -13,10 +13,20 @@ __version__ = "0.1.0"
 _WHERE = {
     "VOPP": "planner",
     "POMCP": "planner",
+    "PORPP": "planner",
     "Decision": "planner",
     "PlanStats": "planner",
     "SearchConfig": "config",
     "POMCPConfig": "config",
+    "PORPPConfig": "config",
+    "load_pomdp": "pomdpfile",
+    "parse_pomdp": "pomdpfile",
+    "TabularModel": "tabular",
+    "Tag": "models.tag",
+    "LaserTag": "models.lasertag",
+    "LightDark": "models.lightdark",
+    "Mars": "models.mars",
+    "Navigation": "models.navigation",
     "Model": "model",
     "Step": "model",
     "Transitions": "model",
@@ -48,6 +58,9 @@ if TYPE_CHECKING:
     )
     from sfumato_vopp.config import (
         POMCPConfig as POMCPConfig,
+    )
+    from sfumato_vopp.config import (
+        PORPPConfig as PORPPConfig,
     )
     from sfumato_vopp.config import (
         SearchConfig as SearchConfig,
@@ -90,6 +103,9 @@ if TYPE_CHECKING:
     )
     from sfumato_vopp.planner import (
         POMCP as POMCP,
+    )
+    from sfumato_vopp.planner import (
+        PORPP as PORPP,
     )
     from sfumato_vopp.planner import (
         VOPP as VOPP,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import attrs
 from attrs import validators as v
 
-__all__ = ["POMCPConfig", "SearchConfig"]
+__all__ = ["POMCPConfig", "PORPPConfig", "SearchConfig"]
 
 _positive: Any = v.gt(0)
 _optional: Any = v.optional(_positive)
@@ -49,7 +49,7 @@ class SearchConfig:
     max_episodes: int | None = attrs.field(default=None, validator=v.optional([v.instance_of(int), _positive]))
     max_steps: int | None = attrs.field(default=None, validator=v.optional([v.instance_of(int), _positive]))
     eta: float | None = attrs.field(default=None, validator=_optional)
-    eta_scale: float = attrs.field(default=6.0, validator=_positive)
+    eta_scale: float = attrs.field(default=10.0, validator=_positive)
     max_depth: int = attrs.field(default=40, validator=[v.instance_of(int), v.ge(1), v.le(1000)])
     depth_power: float = attrs.field(default=0.5, validator=v.ge(0))
     depth_factor: float = attrs.field(default=1.0, validator=v.ge(0))
@@ -116,3 +116,26 @@ class POMCPConfig:
     def depth(self, iteration: int) -> int:
         """Return the horizon; it does not grow here."""
         return self.max_depth
+
+
+@attrs.frozen(kw_only=True)
+class PORPPConfig(POMCPConfig):
+    """How sequential PORPP searches; what is not named here is as in :class:`POMCPConfig`.
+
+    Attributes:
+        eta, eta_scale: as in :class:`SearchConfig`.
+        k_a, alpha_a: an action is proposed at a history with N visits while it has fewer than k_a·N^alpha_a.
+        initial_preference: Ψ of a proposed action.
+    """
+
+    n_episodes: int = attrs.field(default=20, validator=[v.instance_of(int), _positive])
+    eta: float | None = attrs.field(default=None, validator=_optional)
+    eta_scale: float = attrs.field(default=10.0, validator=_positive)
+    k_a: float = attrs.field(default=2.0, validator=_positive)
+    alpha_a: float = attrs.field(default=0.5, validator=v.ge(0))
+    initial_preference: float = 0.0
+
+    def resolve_eta(self, reward_range: tuple[float, float]) -> float:
+        """Return η, from the model's reward range when it is not set."""
+        width = reward_range[1] - reward_range[0]
+        return self.eta if self.eta is not None else self.eta_scale / (width if width > 0 else 1.0)

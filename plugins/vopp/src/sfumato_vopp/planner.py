@@ -13,11 +13,11 @@ import attrs
 import numpy as np
 
 from sfumato_vopp.belief import Belief
-from sfumato_vopp.config import POMCPConfig, SearchConfig
+from sfumato_vopp.config import POMCPConfig, PORPPConfig, SearchConfig
 from sfumato_vopp.errors import BeliefError, ModelError
 from sfumato_vopp.model import Array, Model
 
-__all__ = ["POMCP", "VOPP", "Decision", "OnlinePlanner", "PlanStats"]
+__all__ = ["POMCP", "PORPP", "VOPP", "Decision", "OnlinePlanner", "PlanStats"]
 
 Backend = Literal["numpy", "numba", "torch"]
 #: Episodes of the first iteration while the cost of a model step is unknown, so that a slow model cannot eat the deadline.
@@ -306,3 +306,23 @@ class POMCP(OnlinePlanner):
 
     def _policy(self, preferences: Array, visits: Array) -> Array:
         return visits / visits.sum()
+
+
+class PORPP(OnlinePlanner):
+    """The sequential method, in plain Python: slow, and there to compare with.
+
+    Arguments: as for :class:`VOPP`.
+
+    Source: Kim and Kurniawati, "Partially Observable Reference Policy Programming", IJCAI 2025.
+    """
+
+    def __init__(self, model: Model, config: PORPPConfig | None = None, rng: np.random.Generator | None = None) -> None:
+        from sfumato_vopp.porpp import PORPPTree
+
+        self._init(model, PORPPConfig() if config is None else config, rng)
+        self.eta, self.backend = self.config.resolve_eta(model.reward_range), "python"
+        self._tree = PORPPTree(model, self.config, self.eta)
+
+    def _policy(self, preferences: Array, visits: Array) -> Array:
+        weights = np.exp(self.eta * (preferences - preferences.max()))
+        return weights / weights.sum()

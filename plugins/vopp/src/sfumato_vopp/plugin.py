@@ -30,6 +30,7 @@ _SOLVERS = (
         ),
     ),
     ("pomcp", "POMCPSolver", "POMCPSolverConfig", "POMCP (partially observable UCT), compiled", "Silver and Veness 2010", _NUMBA),
+    ("porpp", "PORPPSolver", "PORPPSolverConfig", "Sequential PORPP, in plain Python", "Kim and Kurniawati 2025", ()),
     ("qmdp", "QMDPSolver", "QMDPConfig", "QMDP: the value of full knowledge after this step", "Littman et al. 1995", _NUMBA),
     (
         "sarsop", "SarsopSolver", "SarsopConfig", "Anytime bounds by heuristic search value iteration, then the lower policy",

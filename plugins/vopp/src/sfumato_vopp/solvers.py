@@ -12,13 +12,13 @@ from sfumato.records import Refusal, Start, Step
 from sfumato_vopp.belief import ExactFilter, ParticleFilter
 from sfumato_vopp.exact import bracket, qmdp
 from sfumato_vopp.model import Model
-from sfumato_vopp.planner import POMCP, VOPP, OnlinePlanner
+from sfumato_vopp.planner import POMCP, PORPP, VOPP, OnlinePlanner
 from sfumato_vopp.tabular import Tables, numbering, tabulate
-from sfumato_vopp.task_config import PlannerConfig, POMCPSolverConfig
+from sfumato_vopp.task_config import PlannerConfig, POMCPSolverConfig, PORPPSolverConfig
 
-__all__ = ["OnlinePolicy", "POMCPSolver", "PlannerSolver", "QMDPSolver", "SarsopSolver", "make_filter"]
+__all__ = ["OnlinePolicy", "POMCPSolver", "PORPPSolver", "PlannerSolver", "QMDPSolver", "SarsopSolver", "make_filter"]
 
-C = TypeVar("C", PlannerConfig, POMCPSolverConfig)
+C = TypeVar("C", PlannerConfig, POMCPSolverConfig, PORPPSolverConfig)
 
 
 def make_filter(model: Model, kind: str, n_particles: int, exact_limit: int, rng: np.random.Generator) -> Any:
@@ -126,6 +126,14 @@ class POMCPSolver(OnlineSolver[POMCPSolverConfig]):
     def make_planner(self, model: Model, ctx: Context, rng: np.random.Generator) -> POMCP:
         """Build the planner for one model."""
         return POMCP(model, self.config, rng)
+
+
+class PORPPSolver(OnlineSolver[PORPPSolverConfig]):
+    """Sequential PORPP; see :class:`sfumato_vopp.planner.PORPP`."""
+
+    def make_planner(self, model: Model, ctx: Context, rng: np.random.Generator) -> PORPP:
+        """Build the planner for one model."""
+        return PORPP(model, self.config, rng)
 
 
 class TablePolicy(Policy[int, int]):

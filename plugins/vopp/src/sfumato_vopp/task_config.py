@@ -7,7 +7,7 @@ from typing import Any, Literal
 import attrs
 from attrs import validators as v
 
-from sfumato_vopp.config import POMCPConfig, SearchConfig
+from sfumato_vopp.config import POMCPConfig, PORPPConfig, SearchConfig
 
 __all__ = [
     "FileConfig",
@@ -16,6 +16,7 @@ __all__ = [
     "MarsConfig",
     "NavigationConfig",
     "POMCPSolverConfig",
+    "PORPPSolverConfig",
     "PlannerConfig",
     "QMDPConfig",
     "RockSampleConfig",
@@ -157,3 +158,8 @@ class PlannerConfig(_FilterConfig, SearchConfig):
 @attrs.frozen(kw_only=True)
 class POMCPSolverConfig(_FilterConfig, POMCPConfig):
     """POMCP as a solver: its settings, and how the belief is kept (as in :class:`PlannerConfig`)."""
+
+
+@attrs.frozen(kw_only=True)
+class PORPPSolverConfig(_FilterConfig, PORPPConfig):
+    """Sequential PORPP as a solver: its settings, and how the belief is kept (as in :class:`PlannerConfig`)."""

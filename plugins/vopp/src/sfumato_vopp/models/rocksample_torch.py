@@ -27,7 +27,7 @@ class TorchRockSample(RockSample):
         }  # fmt: skip
         self._bits = torch.arange(self.k, device=device)
 
-    def compiled(self) -> CompiledModel | None:
+    def compiled(self) -> CompiledModel | None:  # type: ignore[override]
         """Return nothing: this model lives on tensors."""
         return None
 

@@ -1,0 +1,60 @@
+"""How well deadlines are kept: percentiles of the wall time of plan() at 20, 50 and 100 ms.
+
+    python benchmarks/deadlines.py [--calls 10000] [--deadlines 0.02 0.05 0.1] [--load]
+
+`--load` keeps another core busy with a process of its own. Beliefs vary from call to call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import time
+
+import numpy as np
+
+from sfumato_vopp import VOPP, RockSample, SearchConfig
+from sfumato_vopp.models.tag import Tag
+
+
+def burn() -> None:
+    """Keep a core busy."""
+    x = 1.0
+    while True:
+        x = x * 1.0000001 % 10.0
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=10_000)
+    parser.add_argument("--deadlines", type=float, nargs="+", default=[0.02, 0.05, 0.1])
+    parser.add_argument("--load", action="store_true")
+    options = parser.parse_args()
+    other = multiprocessing.Process(target=burn, daemon=True)
+    if options.load:
+        other.start()
+    print(f"{'problem':16} {'deadline':>8} {'calls':>6} {'p50':>7} {'p99':>7} {'p99.9':>7} {'worst':>7}  over by >10 %   (ms)")
+    for model in (RockSample(7, 8), Tag()):
+        planner = VOPP(model, SearchConfig(n_episodes=1000))
+        planner.warmup()
+        rng = np.random.default_rng(0)
+        for deadline in options.deadlines:
+            times = []
+            for _ in range(options.calls):
+                belief = model.initial(int(rng.integers(100, 5000)), rng)
+                began = time.perf_counter()
+                planner.plan(belief, deadline=deadline)
+                times.append(1e3 * (time.perf_counter() - began))
+            p = np.percentile(times, [50, 99, 99.9])
+            over = np.mean(np.array(times) > 1.1e3 * deadline)
+            print(
+                f"{type(model).__name__:16} {1e3 * deadline:8.0f} {len(times):6} {p[0]:7.1f} {p[1]:7.1f} {p[2]:7.1f} "
+                f"{max(times):7.1f}  {over:.2%}", flush=True,
+            )  # fmt: skip
+    if options.load:
+        other.terminate()
+
+
+if __name__ == "__main__":
+    main()
