@@ -367,3 +367,37 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, np.random.Generator):
         return copy.deepcopy(a.bit_generator.state) == b.bit_generator.state
     return bool(a == b) or (a != a and b != b)
+
+
+def test_three_intersecting_groups_under_the_four_fifths_rule() -> None:
+    """Groups overlap, the third is too small for a rate until its people add up; the rule holds where it is known."""
+    rng = np.random.default_rng(0)
+    constraints = Constraints(eps=0.2, gap="ratio", n_groups=3)
+    bandit = ThresholdBandit(constraints=constraints, corridor=None, min_count=20)
+    for _ in range(40):
+        first = rng.random(200) < 0.5
+        second = rng.random(200) < 0.5
+        groups = np.stack([first, ~first, first & second & (rng.random(200) < 0.1)], axis=1)
+        mean = np.where(first, 0.45, 0.60)
+        scores = rng.beta(8 * mean, 8 * (1 - mean))
+        tau = bandit.select()
+        accepted = scores >= tau
+        labels = np.where(accepted, rng.random(200) < scores, np.nan)
+        bandit.partial_fit(tau, groups=groups, accepted=accepted, labels=labels, scores=scores)
+        if bandit._next_batch == 1:
+            assert bandit.log.last["rates"][2] is None and "group 2" in bandit.log.last["no_gap_seen"]
+    _, residuals, rates = bandit._scored.estimates()
+    arm = bandit._index[bandit.recommend()]
+    assert (residuals[arm] <= 0).all() and rates[arm, :2].min() >= 0.8 * rates[arm, :2].max()
+
+
+def test_probable_membership_gives_the_rates_of_certain_membership_on_average() -> None:
+    """Groups known only by probability: estimated rates lie between the groups' own, nearer the likelier one."""
+    bandit = ThresholdBandit(corridor=None)
+    scores = np.array([0.2] * 50 + [0.8] * 50)
+    chance = np.where(scores > 0.5, 0.2, 0.8)
+    bandit.partial_fit(
+        0.5, groups=np.stack([1 - chance, chance], axis=1), accepted=scores >= 0.5, scores=scores
+    )
+    rates = bandit._scored.estimates()[2][bandit._index[0.5]]
+    assert rates == pytest.approx([0.8, 0.2])
