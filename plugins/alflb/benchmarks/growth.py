@@ -1,6 +1,6 @@
 """Growth: time and MaxVio against T, E and K, and the exact solvers' time and memory against T*E.
 
-    OMP_NUM_THREADS=1 python benchmarks/growth.py
+OMP_NUM_THREADS=1 python benchmarks/growth.py
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 from common import save
+
 from sfumato_alflb import AlfProblem, alf_run, lp_reference
 from sfumato_alflb.streams import fixed_scores
 
@@ -38,7 +39,11 @@ def exact_row(n_tokens: int, n_experts: int, k: int, methods: tuple[str, ...]) -
     for method in methods:
         cpu = time.process_time()
         solution = lp_reference(problem, method)
-        row[method] = {"cpu_s": time.process_time() - cpu, "objective": solution.objective, "columns": solution.n_columns}
+        row[method] = {
+            "cpu_s": time.process_time() - cpu,
+            "objective": solution.objective,
+            "columns": solution.n_columns,
+        }
     row["peak_mb"] = peak_mb()
     print(row, flush=True)
     return row

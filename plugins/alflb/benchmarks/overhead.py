@@ -12,6 +12,7 @@ import argparse
 
 import torch
 from common import interleaved, save
+
 from sfumato_alflb import BiasRouter
 from sfumato_alflb.lm import Experts
 from sfumato_alflb.router import Routed
@@ -40,8 +41,7 @@ def main() -> None:
         return Routed(chosen, weights / weights.sum(-1, keepdim=True), scores, logits)
 
     def balanced() -> Routed:
-        routed = router(x)
-        return routed
+        return router(x)
 
     def with_update() -> Routed:
         routed = router(x)
@@ -70,14 +70,19 @@ def main() -> None:
     if device != "cpu":
         fused = BiasRouter(dim, n_experts, k, kernel="triton").to(device).train()
         fused.load_state_dict(router.state_dict())
-        contenders |= {"router alone: fused kernel": alone(lambda: fused(x)), "layer: fused kernel": layer(lambda: fused(x))}
+        contenders |= {
+            "router alone: fused kernel": alone(lambda: fused(x)),
+            "layer: fused kernel": layer(lambda: fused(x)),
+        }
     with torch.no_grad():
         times = interleaved(contenders, 40)
     for name, row in times.items():
         base = times[name.split(":")[0] + ": plain top-k"]
         row["cpu_ratio"] = row["cpu_ms"] / base["cpu_ms"]
         row["wall_ratio"] = row["wall_ms"] / base["wall_ms"]
-        print(f"{name:<38} {row['cpu_ms']:8.2f} ms CPU {row['wall_ms']:8.2f} ms wall  ratio {row['cpu_ratio']:.3f}")
+        print(
+            f"{name:<38} {row['cpu_ms']:8.2f} ms CPU {row['wall_ms']:8.2f} ms wall  ratio {row['cpu_ratio']:.3f}"
+        )
     save(f"overhead-{device.split(':')[0]}", times)
 
 

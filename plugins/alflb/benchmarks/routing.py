@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from common import interleaved, save
+
 from sfumato_alflb import AlfProblem, alf_run, route, top_k_stable
 from sfumato_alflb.kernels import route_compiled
 from sfumato_alflb.streams import fixed_scores
@@ -58,7 +59,11 @@ def main() -> None:
         table.append({"T": n_tokens, "E": n_experts, "K": k, "times": times})
     problem = AlfProblem(fixed_scores("skew", 4096, 64, np.random.default_rng(0)), 8)
     runs = interleaved(
-        {e: (lambda e=e: alf_run(problem, "prop_inv", 0.5, steps=600, engine=e)) for e in ("numpy", "compiled")}, 3
+        {
+            e: (lambda e=e: alf_run(problem, "prop_inv", 0.5, steps=600, engine=e))
+            for e in ("numpy", "compiled")
+        },
+        3,
     )
     ratio = runs["numpy"]["cpu_ms"] / runs["compiled"]["cpu_ms"]
     print(f"476 updates to the exact optimum: numpy {runs['numpy']['cpu_ms']:.0f} ms, incremental "

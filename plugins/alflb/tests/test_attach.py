@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra 'torch'")
+pytest.importorskip("torch", reason="needs the extra 'torch'")
+
+import torch
 
 from sfumato_alflb import ArgumentError, Balancer, attach, loads_by_rank, softmax_rate
 
@@ -155,7 +157,11 @@ def test_biases_stay_float32_through_casts_and_checkpoints() -> None:
     attached.step()
     want = [s.bias.clone() for s in attached.states]
     saved = {key: value.clone() for key, value in model.state_dict().items()}
-    assert "layers.1.expert_bias" in saved and "layers.1.balance.bias" not in saved and "layers.0.balance.bias" in saved
+    assert (
+        "layers.1.expert_bias" in saved
+        and "layers.1.balance.bias" not in saved
+        and "layers.0.balance.bias" in saved
+    )
     model.bfloat16()
     model(tokens(4).bfloat16())
     assert model.layers[1].expert_bias.dtype == torch.float32

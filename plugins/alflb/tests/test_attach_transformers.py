@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra 'torch'")
-transformers = pytest.importorskip("transformers", minversion="5.0", reason="needs the extra 'hf'")
+pytest.importorskip("torch", reason="needs the extra 'torch'")
+
+import torch
+
+pytest.importorskip("transformers", minversion="5.0", reason="needs the extra 'hf'")
+
+import transformers
 
 from sfumato_alflb import ArgumentError, attach
 
@@ -23,7 +28,7 @@ MODELS = {
     "DeepseekV3": {
         "n_routed_experts": 8, "num_local_experts": 8, "n_group": 2, "topk_group": 2, "first_k_dense_replace": 0,
         "q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8,
-        "n_shared_experts": 1,
+        "n_shared_experts": 1, "head_dim": 8,
     },
     "MiniMaxM2": {"num_local_experts": 8},
 }  # fmt: skip
@@ -31,7 +36,7 @@ MODELS = {
 
 def build(name: str):
     """Return a tiny causal model with weights drawn here."""
-    config = getattr(transformers, f"{name}Config")(**SIZES, **MODELS[name])
+    config = getattr(transformers, f"{name}Config")(**{**SIZES, **MODELS[name]})
     torch.manual_seed(0)  # the library draws from the global state; nothing here depends on it afterwards
     model = getattr(transformers, f"{name}ForCausalLM")(config)
     generator = torch.Generator().manual_seed(0)
@@ -43,25 +48,25 @@ def build(name: str):
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_it_balances_the_routers_of(name: str) -> None:
-    """Same output before the first update; balanced after 150; padding uncounted; the loss still trains."""
+    """Same output before the first update; balanced after 40; padding uncounted; the loss still trains."""
     model = build(name)
-    ids = torch.randint(0, 64, (8, 32), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(0, 64, (8, 16), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         before = model(input_ids=ids).logits
-    attached = attach(model, "prop_sqrt", 0.2)
+    attached = attach(model, "prop_sqrt", 0.3)
     assert len(attached.states) == 2
     with torch.no_grad():
         assert torch.allclose(model(input_ids=ids).logits, before, atol=1e-4)
     attached.step()
     first = [r.max_vio for r in attached.reports().values()]
     with torch.no_grad():
-        for _ in range(150):
+        for _ in range(40):
             model(input_ids=ids)
             attached.step()
     last = [r.max_vio for r in attached.reports().values()]
     assert all(b < max(0.5 * a, 0.05) for a, b in zip(first, last)), (first, last)
     mask = torch.ones_like(ids)
-    mask[:, 20:] = 0
+    mask[:, 10:] = 0
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
     attached.install(optimizer)
     model(input_ids=ids, attention_mask=mask, labels=ids).loss.backward()
@@ -73,6 +78,8 @@ def test_it_balances_the_routers_of(name: str) -> None:
 
 def test_a_router_with_weights_of_its_own_kind_is_refused() -> None:
     """Phi-MoE's sparse mixer is neither softmax nor sigmoid of the logits."""
-    config = transformers.PhimoeConfig(**{k: v for k, v in SIZES.items() if k != "head_dim"}, num_local_experts=8)
+    config = transformers.PhimoeConfig(
+        **{k: v for k, v in SIZES.items() if k != "head_dim"}, num_local_experts=8
+    )
     with pytest.raises(ArgumentError, match="makes them in another way"):
         attach(transformers.PhimoeForCausalLM(config))

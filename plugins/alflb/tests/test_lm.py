@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra 'torch'")
+pytest.importorskip("torch", reason="needs the extra 'torch'")
+
+import torch
 
 from sfumato_alflb.config import CharLmConfig, RouterChoice
 from sfumato_alflb.lm import CharLm, Experts

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra 'torch'")
+pytest.importorskip("torch", reason="needs the extra 'torch'")
+
+import torch
 
 from sfumato_alflb import sequence_balance_loss, switch_loss, z_loss
 
@@ -29,7 +31,9 @@ def test_the_sequence_loss_is_the_mean_over_sequences() -> None:
     assert float(got) == pytest.approx(float(sequence_balance_loss(scores[:, :4], experts[:, :4])), rel=1e-6)
     mask[1] = False
     alone = switch_loss(scores[0, :4], experts[0, :4])
-    assert float(sequence_balance_loss(scores, experts, mask)) == pytest.approx((float(alone) + 1.0) / 2, rel=1e-6)
+    assert float(sequence_balance_loss(scores, experts, mask)) == pytest.approx(
+        (float(alone) + 1.0) / 2, rel=1e-6
+    )
 
 
 def test_the_gradient_pushes_probability_away_from_load() -> None:

@@ -6,11 +6,13 @@ import io
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra 'torch'")
+pytest.importorskip("torch", reason="needs the extra 'torch'")
 
-from sfumato_alflb import AlfProblem, ArgumentError, BiasRouter, BiasRule, alf_run, update_biases  # noqa: E402
-from sfumato_alflb.router import limit_to_groups, softmax_rate  # noqa: E402
-from sfumato_alflb.state import BalanceState  # noqa: E402
+import torch
+
+from sfumato_alflb import AlfProblem, ArgumentError, BiasRouter, BiasRule, alf_run, update_biases
+from sfumato_alflb.router import limit_to_groups, softmax_rate
+from sfumato_alflb.state import BalanceState
 
 
 @pytest.fixture

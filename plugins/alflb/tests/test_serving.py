@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra 'torch'")
+pytest.importorskip("torch", reason="needs the extra 'torch'")
+
+import torch
 
 from sfumato_alflb import ArgumentError, BiasRouter, ServingMonitor, place_experts
 

@@ -78,6 +78,7 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "RULES",
     "AlfProblem",
     "AlfRun",
     "AlflbError",
@@ -97,7 +98,6 @@ __all__ = [
     "MissingExtraError",
     "OnlineRun",
     "Placement",
-    "RULES",
     "Routed",
     "Routing",
     "ScoreStream",

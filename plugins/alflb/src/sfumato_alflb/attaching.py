@@ -55,7 +55,9 @@ class Attached(Balancer):
     Counting leaves out padding when the model is called with a two-dimensional `attention_mask`.
     """
 
-    def __init__(self, states: list[BalanceState], names: list[str], hooks: list[Any], hosts: list[nn.Module]) -> None:
+    def __init__(
+        self, states: list[BalanceState], names: list[str], hooks: list[Any], hosts: list[nn.Module]
+    ) -> None:
         super().__init__(states)
         self.names, self._hooks, self._hosts = names, hooks, hosts
         self.mask: Tensor | None = None
@@ -110,7 +112,9 @@ def attach(
         if id(module) in claimed or isinstance(module, BalanceState):
             continue
         if isinstance(getattr(module, "balance", None), BalanceState):
-            raise ArgumentError("model", "a model without attached routers", f"{name} has one", "Call detach() first.")
+            raise ArgumentError(
+                "model", "a model without attached routers", f"{name} has one", "Call detach() first."
+            )
         bias_name = next((b for b in _BIAS_NAMES if isinstance(getattr(module, b, None), Tensor)), None)
         router = _router_of(module) if bias_name else module
         if bias_name is None and not _is_plain_router(module):
@@ -194,7 +198,9 @@ def _recognise(router: nn.Module, k: int, name: str) -> Gate:
     """Ask the router about random tokens and return the formula that its weights follow."""
     weight: Tensor = router.weight  # type: ignore[assignment]
     if weight.is_meta:
-        raise ArgumentError("model", "weights on a device", f"{name} on the meta device", "Materialise the model first.")
+        raise ArgumentError(
+            "model", "weights on a device", f"{name} on the meta device", "Materialise the model first."
+        )
     # A generator of its own: the model's and the global random state stay untouched.
     probe = torch.randn(16, weight.shape[1], generator=torch.Generator().manual_seed(0))
     was_training = router.training
@@ -205,7 +211,12 @@ def _recognise(router: nn.Module, k: int, name: str) -> Gate:
     finally:
         router.train(was_training)
     fits = isinstance(output, tuple) and len(output) == 3 and all(isinstance(part, Tensor) for part in output)
-    if not fits or output[0].shape[-1] != weight.shape[0] or output[2].shape[-1] != k or output[2].is_floating_point():
+    if (
+        not fits
+        or output[0].shape[-1] != weight.shape[0]
+        or output[2].shape[-1] != k
+        or output[2].is_floating_point()
+    ):
         raise ArgumentError("model", "a router that returns (logits, weights, indices)", f"{name} does not")
     logits, weights, experts = output[0].float(), output[1].float(), output[2]
     tolerance = 1e-4 if weight.dtype == torch.float32 else 2e-2
@@ -240,7 +251,9 @@ def _observe(state: BalanceState, attached: Attached) -> Callable[..., None]:
     def hook(module: nn.Module, args: Any, output: Any) -> None:
         if not state.training:
             return
-        parts = [part for part in (output if isinstance(output, tuple) else (output,)) if isinstance(part, Tensor)]
+        parts = [
+            part for part in (output if isinstance(output, tuple) else (output,)) if isinstance(part, Tensor)
+        ]
         for part in parts:
             if part.dtype in (torch.int64, torch.int32) and part.shape[-1] == state.k and part.dim() > 1:
                 experts = part.detach().to(torch.int64)
@@ -250,7 +263,9 @@ def _observe(state: BalanceState, attached: Attached) -> Callable[..., None]:
                 experts = part.detach().nonzero()[:, 1].view(-1, state.k)
                 break
         else:
-            raise ArgumentError("model", "a router that returns indices [tokens, K] or a map [tokens, E]", "neither")
+            raise ArgumentError(
+                "model", "a router that returns indices [tokens, K] or a map [tokens, E]", "neither"
+            )
         state.count(experts, attached.token_mask(experts.shape[:-1].numel()))
 
     return hook

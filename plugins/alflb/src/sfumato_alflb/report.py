@@ -27,7 +27,10 @@ def biases(view: RunView) -> Plot | Text:
         "data": [{"type": "heatmap", "z": z, "x": np.arange(z.shape[1]) * step, "colorscale": "RdBu", "zmid": 0, "colorbar": {"title": {"text": "bias"}}}],
         "layout": _layout("expert", 140 + 10 * len(z)),
     }  # fmt: skip
-    return Plot(figure, f"Bias of {len(z)} experts over {len(actions)} steps; at the end from {actions[-1].min():.3g} to {actions[-1].max():.3g}")
+    return Plot(
+        figure,
+        f"Bias of {len(z)} experts over {len(actions)} steps; at the end from {actions[-1].min():.3g} to {actions[-1].max():.3g}",
+    )
 
 
 def reward(view: RunView) -> Plot | Text:
@@ -35,7 +38,10 @@ def reward(view: RunView) -> Plot | Text:
     rewards = view.trace().get("native.rewards")
     if not isinstance(rewards, np.ndarray) or rewards.ndim != 1 or len(rewards) < 2:
         return Text("A single step: see the figures.")
-    figure = {"data": [{"type": "scatter", "mode": "lines", "y": rewards, "line": {"color": PALETTE[0]}}], "layout": _layout("reward")}
+    figure = {
+        "data": [{"type": "scatter", "mode": "lines", "y": rewards, "line": {"color": PALETTE[0]}}],
+        "layout": _layout("reward"),
+    }
     return Plot(figure, f"Reward over {len(rewards)} steps, last {rewards[-1]:.4g}")
 
 
@@ -45,8 +51,19 @@ def training(view: RunView) -> list[Plot | Text]:
     if "losses" not in truth:
         return [Text("The trace holds no training curves.")]
     made: list[Plot | Text] = []
-    for key, title in (("losses", "training loss (nats a character)"), ("max_vio_by_step", "load violation of the batch")):
+    for key, title in (
+        ("losses", "training loss (nats a character)"),
+        ("max_vio_by_step", "load violation of the batch"),
+    ):
         values = np.asarray(truth[key], float)
-        figure = {"data": [{"type": "scatter", "mode": "lines", "y": values, "line": {"color": PALETTE[0]}}], "layout": _layout(title)}
-        made.append(Plot(figure, f"{title.capitalize()}: from {values[0]:.3g} to {values[-1]:.3g} over {len(values)} steps"))
+        figure = {
+            "data": [{"type": "scatter", "mode": "lines", "y": values, "line": {"color": PALETTE[0]}}],
+            "layout": _layout(title),
+        }
+        made.append(
+            Plot(
+                figure,
+                f"{title.capitalize()}: from {values[0]:.3g} to {values[-1]:.3g} over {len(values)} steps",
+            )
+        )
     return made
