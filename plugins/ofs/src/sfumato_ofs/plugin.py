@@ -115,6 +115,15 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         summary="Reward, violation and gap to the best feasible fixed threshold",
         source=SOURCE,
     )
+    yield ComponentSpec(
+        "solver",
+        "ofs/tuned",
+        target="sfumato_ofs.tuned:TunedSolver",
+        config="sfumato_ofs.tuned_config:TunedConfig",
+        summary="Tunes a numeric setting of another solver online, under a deadline",
+        source=SOURCE,
+        timing="exclusive",
+    )
 
 
 @hookimpl

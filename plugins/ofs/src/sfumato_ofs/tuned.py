@@ -14,9 +14,10 @@ import numpy as np
 
 from sfumato.protocols import Context, Policy, Solver, Task
 from sfumato.records import Refusal, Start, Step
-from sfumato_ofs.config import OptimisticFeasibleConfig, TunedConfig
+from sfumato_ofs.config import OptimisticFeasibleConfig
 from sfumato_ofs.errors import OfsError
 from sfumato_ofs.search import OptimisticFeasible
+from sfumato_ofs.tuned_config import TunedConfig
 
 
 class TunedSolver(Solver[Any, Any, Any]):
