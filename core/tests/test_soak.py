@@ -13,7 +13,7 @@ SOAK = Path(__file__).parents[1] / "benchmarks" / "soak.py"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n_runs", "isolation"), [(240, "group"), (60, "run")])
+@pytest.mark.parametrize(("n_runs", "isolation"), [(260, "group"), (40, "run")])
 def test_no_process_file_or_directory_leaks_and_the_supervisor_does_not_grow(n_runs, isolation):
     """With two runs at a time; 5,000 with the same script by hand."""
     words = [sys.executable, str(SOAK), "--runs", str(n_runs), "--blocks", "4", "-j", "2", "--isolation", isolation, "--json"]

@@ -105,15 +105,23 @@ def test_an_owner_elsewhere_is_told_by_its_lease(store, changed):
 
 
 def test_a_heartbeat_keeps_a_lease(store, monkeypatch):
-    """From a thread, for those without a loop."""
+    """It touches the file while the owner works; and it tells when the claim has become another's."""
     monkeypatch.setattr(claims, "HEARTBEAT_SECONDS", 0.02)
     run_id = run_id_of(spec_of())
     path = store.write_spec(run_id, spec_of()) / "claim.json"
     assert store.claim(run_id) is None
     os.utime(path, (0, 0))
-    with claims.heartbeat(path):
+    lost = threading.Event()
+    with claims.heartbeat(path, lost):
         time.sleep(0.3)
-    assert time.time() - path.stat().st_mtime < 60
+        assert time.time() - path.stat().st_mtime < 60
+        assert not lost.is_set()
+        claim = json.loads(path.read_text())
+        claim["owner"]["host"] += "-elsewhere"
+        write_atomic(path, json.dumps(claim))
+        assert lost.wait(10)
+    store.release(run_id)
+    assert path.exists()
 
 
 def test_a_foreign_file_for_a_claim_is_taken_over(store):

@@ -16,8 +16,9 @@ import pytest
 from sfumato import cgroups, child
 from sfumato.errors import UsageError
 from sfumato.executors.local import LocalExecutor
-from sfumato.records import Status
+from sfumato.records import RunRecord, Status
 from sfumato.runner import plan, sweep
+from sfumato.store import write_atomic
 from sfumato.supervisor import Lane, environment, run, settle
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
@@ -226,6 +227,33 @@ def test_stopping_ends_the_run_under_way_and_does_not_count_against_it(store, ma
         stop = threading.Event()
         threading.Timer(0.05, stop.set).start()
         assert settle(store, planned.job, listener, stop, Lane()).status is Status.INTERRUPTED
+
+
+def test_a_run_that_was_taken_over_is_ended_here_and_its_successor_is_waited_for(
+    store, make_jobs, listener, survivors, monkeypatch
+):
+    """Our machine slept for longer than the lease: another one has the run, and two must not write one folder."""
+    monkeypatch.setattr("sfumato.claims.HEARTBEAT_SECONDS", 0.1)
+    (job,) = make_jobs(task_settings={"fault": "sleep-in-c"})
+    path = store.folder(job.run_id) / "claim.json"
+    ended = []
+    thread = threading.Thread(
+        target=lambda: ended.append(settle(store, job, listener, threading.Event(), Lane())), daemon=True
+    )
+    thread.start()
+    until(lambda: workers_of(os.getpid()))
+    claim = json.loads(path.read_text())
+    claim["owner"]["host"] += "-elsewhere"
+    write_atomic(path, json.dumps(claim))
+    until(lambda: not workers_of(os.getpid()))
+    assert store.record(job.run_id) is None
+    assert thread.is_alive()
+    theirs = RunRecord(job.run_id, job.spec, Status.OK, digest="theirs")
+    store.put_record(theirs)
+    path.unlink()
+    thread.join(20)
+    assert [r.digest for r in ended] == ["theirs"]
+    assert survivors() == []
 
 
 # ---------------------------------------------------------------- isolation

@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sfumato import cgroups, claims
+from sfumato import cgroups
+from sfumato.claims import Stop
 from sfumato.processes import MARKER, Tree
 from sfumato.records import Limits, Status
 from sfumato.store import STOPPED
@@ -88,7 +89,7 @@ class Child:
         return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def make(
-        self, folder: Path, limits: Limits, on_progress: Progress, stop: threading.Event, last: bool
+        self, folder: Path, limits: Limits, on_progress: Progress, stop: threading.Event | Stop, last: bool
     ) -> dict[str, Any] | Verdict:
         """Make the run of a folder; return its outcome, or a verdict (status, error) when it was not let or gave none.
 
@@ -98,7 +99,7 @@ class Child:
         with contextlib.suppress(BrokenPipeError):
             self._requests.write(json.dumps({"folder": str(folder)}).encode() + b"\n" * (2 if last else 1))
             self._requests.flush()
-        began = beat = polled = time.monotonic()
+        began = polled = time.monotonic()
         while True:
             self._wait()
             exited = self.exited()  # asked before reading: what it said before it ended is then all there
@@ -121,9 +122,6 @@ class Child:
                 size = self._tree.look()
                 if limits.memory_mb is not None and (size > limits.memory_mb or self._killed_by_kernel()):
                     return self._over_memory(limits.memory_mb)
-            if clock - beat >= claims.HEARTBEAT_SECONDS:
-                beat = clock
-                claims.touch(folder / "claim.json")
 
     def _wait(self) -> None:
         """Wait for a message or the end of the process, a tenth of a second at most."""

@@ -7,6 +7,7 @@ touched for LEASE_SECONDS has lost its owner.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import threading
@@ -63,6 +64,14 @@ class Owner:
         return start_time(self.pid) == self.start_time
 
 
+def owner_of(path: Path) -> Owner | None:
+    """Return whose claim a file is, None when there is none or it names nobody."""
+    try:
+        return Owner.of(json.loads(path.read_text(encoding="utf-8"))["owner"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
 @lru_cache(maxsize=1)
 def _machine() -> tuple[str, str, str]:
     boot_id = namespace = ""
@@ -102,13 +111,35 @@ def touch(path: Path) -> None:
         os.utime(path)
 
 
+class Stop:
+    """Asked to stop by the user, or by the loss of what one was working on."""
+
+    def __init__(self, asked: threading.Event) -> None:
+        self._asked = asked
+        self.lost = threading.Event()
+
+    def is_set(self) -> bool:
+        return self._asked.is_set() or self.lost.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long at most; return whether to stop."""
+        return self.lost.is_set() or self._asked.wait(seconds) or self.lost.is_set()
+
+
 @contextmanager
-def heartbeat(path: Path) -> Iterator[None]:
-    """Renew a lease from a thread: for whoever has no loop of its own to do so."""
+def heartbeat(path: Path, lost: threading.Event) -> Iterator[None]:
+    """Renew the lease on a claim of ours, from a thread; sets `lost` when the claim has become another's.
+
+    That happens to a process that was asleep for longer than the lease: it must not go on beside its successor.
+    """
     ended = threading.Event()
+    me = Owner.me()
 
     def beat() -> None:
         while not ended.wait(HEARTBEAT_SECONDS):
+            if (owner := owner_of(path)) is not None and owner != me:
+                lost.set()
+                return
             touch(path)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)

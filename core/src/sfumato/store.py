@@ -26,7 +26,7 @@ from typing import Any
 import attrs
 
 from sfumato import config
-from sfumato.claims import LEASE_SECONDS, Owner, expired
+from sfumato.claims import LEASE_SECONDS, Owner, expired, owner_of
 from sfumato.errors import StoreError, UnknownName, did_you_mean
 from sfumato.records import SCHEMA_VERSION, RunRecord, RunSpec, Status
 
@@ -132,9 +132,10 @@ class Store:
         return None
 
     def release(self, run_id: str) -> None:
-        """Give a claim back."""
+        """Give a claim back, unless it has become another's."""
         with suppress(OSError):  # a claim left behind is one whose owner is gone
-            (self.folder(run_id) / "claim.json").unlink(missing_ok=True)
+            if self.owner(run_id) == Owner.me():
+                (self.folder(run_id) / "claim.json").unlink(missing_ok=True)
 
     def renew(self, run_id: str, attempt: int, label: str = "", code: Mapping[str, str] | None = None) -> None:
         """Write a claim of ours anew, for another attempt."""
@@ -181,8 +182,7 @@ class Store:
 
     def owner(self, run_id: str) -> Owner | None:
         """Return who holds the claim on a run, None when nobody does."""
-        claim = self.read_claim(run_id)
-        return None if claim is None else claim.owner
+        return owner_of(self.folder(run_id) / "claim.json")
 
     def status(self, run_id: str) -> str:
         """Return a run's status: that of its record, `running`, `interrupted` when its owner is gone, or `waiting`."""

@@ -16,6 +16,7 @@ import attrs
 from sfumato import claims, config, provenance, turnstile
 from sfumato.child import Child, Progress, Verdict
 from sfumato.errors import StoreError, UsageError
+from sfumato.processes import HAS_PROC
 from sfumato.provenance import now
 from sfumato.records import Figure, RunRecord, RunSpec, Status
 from sfumato.store import STOPPED, Store
@@ -74,6 +75,10 @@ def environment(spec: RunSpec) -> dict[str, str]:
     }
 
 
+class ClaimLost(Exception):
+    """Raised when a run that was under way here has become another process's: our lease ran out meanwhile."""
+
+
 class Lane:
     """Makes runs one at a time. `run`: a process each; `group`: a warm process for many; `none`: in this process.
 
@@ -87,8 +92,11 @@ class Lane:
         self._warm: Child | None = None
         self._warm_environment: dict[str, str] = {}
 
-    def make(self, store: Store, job: Job, on_progress: Progress, stop: threading.Event) -> RunRecord:
-        """Make one run, claimed already, and return its record, which is in place by then."""
+    def make(self, store: Store, job: Job, on_progress: Progress, stop: threading.Event | claims.Stop) -> RunRecord:
+        """Make one run, claimed already, and return its record, which is in place by then.
+
+        Raises ClaimLost, and writes no record, when the claim has become another's.
+        """
         folder = store.folder(job.run_id)
         try:
             store.tidy(job.run_id)
@@ -109,6 +117,8 @@ class Lane:
             outcome, memory = self._here(folder, job, on_progress, stop)
         else:
             outcome, memory = self._in_a_process(folder, job, isolation, on_progress, stop)
+        if isinstance(stop, claims.Stop) and (stop.lost.is_set() or store.owner(job.run_id) != claims.Owner.me()):
+            raise ClaimLost
         record = _record(job, outcome, started, {**memory, "isolation": isolation})
         store.put_record(record)
         for spent in ("outcome.json", "job.json"):
@@ -119,7 +129,7 @@ class Lane:
         return record
 
     def _in_a_process(
-        self, folder: Path, job: Job, isolation: str, on_progress: Progress, stop: threading.Event
+        self, folder: Path, job: Job, isolation: str, on_progress: Progress, stop: threading.Event | claims.Stop
     ) -> tuple[dict[str, Any] | Verdict, dict[str, Any]]:
         limits = job.spec.limits
         wanted = environment(job.spec)
@@ -128,7 +138,12 @@ class Lane:
             self.close()
         # A control group bounds a process for life; a warm process serves runs of other limits, and is watched by
         # looking at its size alone.
-        child = self._warm or Child(wanted, None if warm else limits.memory_mb)
+        if limits.memory_mb is not None and not HAS_PROC:
+            raise UsageError("--memory-limit needs /proc, which this system has not. Leave the limit out.")
+        try:
+            child = self._warm or Child(wanted, None if warm else limits.memory_mb)
+        except OSError as error:
+            raise StoreError(f"no worker can be started: {error.strerror}. Lower -j or free memory, then run again.") from error
         ended = False
         try:
             last = not warm or child.runs + 1 >= RUNS_OF_A_WARM_WORKER
@@ -147,7 +162,7 @@ class Lane:
         return outcome, memory
 
     def _here(
-        self, folder: Path, job: Job, on_progress: Progress, stop: threading.Event
+        self, folder: Path, job: Job, on_progress: Progress, stop: threading.Event | claims.Stop
     ) -> tuple[dict[str, Any] | Verdict, dict[str, Any]]:
         from sfumato.worker import execute
 
@@ -158,7 +173,7 @@ class Lane:
                 raise KeyboardInterrupt
 
         work = json.loads((folder / "job.json").read_text())
-        with claims.heartbeat(folder / "claim.json"), contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr):
             outcome = execute(folder, job.spec, work, tell)
         if outcome["status"] == Status.INTERRUPTED:
             outcome["error"] = STOPPED
@@ -182,24 +197,30 @@ def settle(store: Store, job: Job, listener: Listener, stop: threading.Event, la
     while store.claim(job.run_id, job.attempt, job.label, job.code) is not None:
         if stop.wait(WAIT_SECONDS):
             return None
+    until = claims.Stop(stop)
     try:
-        record = store.record(job.run_id)
-        if record is not None and _unfinished(store, job, record):
-            if record.attempt >= job.attempt:  # it was cut off while we waited for it
-                job = attrs.evolve(job, attempt=record.attempt + 1)
-                store.renew(job.run_id, job.attempt, job.label, job.code)
-            store.set_aside(record)
-            record = None
-        if record is None:
-            with turnstile.place(job.exclusive, stop) as placed:
-                if not placed:
-                    return None
-                listener.started(job)
-                record = lane.make(store, job, lambda f, m: listener.progress(job, f, m), stop)
-        listener.finished(job, record)
-        return record
+        with claims.heartbeat(store.folder(job.run_id) / "claim.json", until.lost):
+            record = store.record(job.run_id)
+            if record is not None and _unfinished(store, job, record):
+                if record.attempt >= job.attempt:  # it was cut off while we waited for it
+                    job = attrs.evolve(job, attempt=record.attempt + 1)
+                    store.renew(job.run_id, job.attempt, job.label, job.code)
+                store.set_aside(record)
+                record = None
+            if record is None:
+                with turnstile.place(job.exclusive, until) as placed:
+                    if placed:
+                        listener.started(job)
+                        record = lane.make(store, job, lambda f, m: listener.progress(job, f, m), until)
+    except ClaimLost:
+        until.lost.set()
     finally:
         store.release(job.run_id)
+    if until.lost.is_set():  # whoever has it now makes it; we wait for that
+        return settle(store, job, listener, stop, lane)
+    if record is not None:
+        listener.finished(job, record)
+    return record
 
 
 def refuse(store: Store, job: Job, error: str, code: Mapping[str, str]) -> None:

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
+from sfumato.claims import Stop
 from sfumato.errors import StoreError
 
 WAIT_SECONDS = 0.05
@@ -27,7 +28,7 @@ def folder() -> Path:
 
 
 @contextmanager
-def place(alone: bool, stop: threading.Event) -> Iterator[bool]:
+def place(alone: bool, stop: threading.Event | Stop) -> Iterator[bool]:
     """Hold a place on this machine; yields False when `stop` was set before there was one."""
     with ExitStack() as stack:
         try:
@@ -44,7 +45,7 @@ def place(alone: bool, stop: threading.Event) -> Iterator[bool]:
         yield yielded
 
 
-def _acquire(file: IO[str], kind: int, stop: threading.Event) -> bool:
+def _acquire(file: IO[str], kind: int, stop: threading.Event | Stop) -> bool:
     while True:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
