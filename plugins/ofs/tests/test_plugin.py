@@ -15,7 +15,7 @@ def test_listing_imports_nothing_heavy() -> None:
     """Package and plugin module import in a fresh interpreter without any heavy library."""
     code = (
         "import sys, sfumato_ofs, sfumato_ofs.plugin as p, sfumato_ofs.config\n"
-        "list(p.sfumato_components()), list(p.sfumato_commands())\n"
+        "list(p.sfumato_components()), list(p.sfumato_commands()), list(p.sfumato_doctor())\n"
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )
     assert (
@@ -57,3 +57,18 @@ def test_every_target_and_config_resolves() -> None:
 def test_public_names_resolve() -> None:
     for name in sfumato_ofs.__all__:
         assert getattr(sfumato_ofs, name) is not None
+
+
+def test_the_doctor_names_what_is_missing_and_the_next_command(tmp_path, monkeypatch) -> None:
+    """Without data: a warning with the fetch command for each data set; with a file there: ok and where."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("SFUMATO_DATA", str(tmp_path))
+    found = {f.subject: f for f in plugin.sfumato_doctor()}
+    assert (
+        found["ofs/german: data"].level == "warning"
+        and "sfumato ofs fetch" in found["ofs/german: data"].advice
+    )
+    (tmp_path / "fairness").mkdir()
+    (tmp_path / "fairness" / "german.data").write_text("")
+    found = {f.subject: f for f in plugin.sfumato_doctor()}
+    assert found["ofs/german: data"].level == "ok" and found["ofs/compas: data"].level == "warning"

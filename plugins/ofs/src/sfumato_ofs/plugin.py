@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 
-from sfumato import BackendSpec, CommandSpec, ComponentSpec, ReportSection, hookimpl
+from sfumato import BackendSpec, CommandSpec, ComponentSpec, Finding, ReportSection, hookimpl
 
 PLUGIN_API = 1
 SOURCE = "arXiv:2512.22313"
@@ -148,3 +151,39 @@ def sfumato_report_sections() -> Iterator[ReportSection]:
     tasks = ("ofs/synthetic", "ofs/german", "ofs/compas")
     yield ReportSection("Over time", target="sfumato_ofs.report:curves", tasks=tasks)
     yield ReportSection("Where it played", target="sfumato_ofs.report:plays", tasks=tasks)
+
+
+@hookimpl
+def sfumato_doctor() -> Iterator[Finding]:
+    for package, extra, purpose in (
+        ("sklearn", "data", "the score models of ofs/german and ofs/compas"),
+        ("pooch", "data", "'sfumato ofs fetch'"),
+        ("numba", "numba", "the compiled simulation behind claims and pictures"),
+    ):
+        if find_spec(package):
+            yield Finding("ok", f"ofs/{package}", f"installed, for {purpose}")
+        else:
+            yield Finding(
+                "warning",
+                f"ofs/{package}",
+                f"not installed; needed for {purpose}",
+                f"pip install 'sfumato-ofs[{extra}]'",
+            )
+    roots = [Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "sfumato"]
+    if os.environ.get("SFUMATO_DATA"):
+        roots.insert(0, Path(os.environ["SFUMATO_DATA"]))
+    for task, names in (
+        ("ofs/german", ("german.data",)),
+        ("ofs/compas", ("compas-two-years-minimal.csv", "compas-scores-two-years.csv")),
+    ):
+        found = [root / "fairness" / name for root in roots for name in names]
+        there = [path for path in found if path.is_file()]
+        if there:
+            yield Finding("ok", f"{task}: data", str(there[0]))
+        else:
+            yield Finding(
+                "warning",
+                f"{task}: data",
+                f"no {' or '.join(names)} under {', '.join(map(str, roots))}",
+                "Run 'sfumato ofs fetch', or set SFUMATO_DATA.",
+            )
