@@ -173,6 +173,15 @@ class Child:
                 {"op": "kill", "pid": self.pid, "leader": self.leader, "group": group}
             )
 
+    def close(self) -> None:
+        """Give the descriptors back. The process, if it lives, sees the end of its channel."""
+        if not self.dead:
+            self.dead = True
+            self.channel.close()
+            self.hand_over()
+            for fd in (self.out, self.err):
+                os.close(fd)
+
     def end(self, group: bool = True) -> Ending:
         """Kill, wait for the end, give the descriptors back."""
         answer: dict[str, Any] = {}
@@ -181,10 +190,5 @@ class Child:
             if self._kill is not None:
                 answer = self._kill.wait()
         finally:
-            if not self.dead:
-                self.dead = True
-                self.channel.close()
-                self.hand_over()
-                for fd in (self.out, self.err):
-                    os.close(fd)
+            self.close()
         return Ending(answer.get("status"), answer.get("cpu", 0.0), answer.get("rss", 0))

@@ -25,10 +25,11 @@ class Directory:
         os.mkdir(self.name, 0o700, dir_fd=parent)
         self.fd = os.open(self.name, NOFOLLOW | os.O_DIRECTORY, dir_fd=parent)
 
-    def close(self) -> None:
-        """Remove the directory and all it holds."""
+    def close(self, gone: bool = False) -> None:
+        """Remove the directory and all it holds, unless the folder above it is gone already."""
         os.close(self.fd)
-        remove(self.parent, self.name)
+        if not gone:
+            remove(self.parent, self.name)
 
 
 def walk(

@@ -288,8 +288,13 @@ class Session:
     def close(self) -> None:
         """Kill the process, remove the files. May be called again."""
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
-            self._drop_all()
+            if self._zygote.gone:
+                self._abandon()
+            else:
+                self._drop_all()
 
     def __enter__(self) -> Session:
         return self
@@ -312,6 +317,8 @@ class Session:
             "restore_names": self._options.restore_names,
             "seed": (self._seed * 1_000_003 + action) % (1 << 63),
         }
+        if self._zygote.closed:
+            raise SessionClosed("the interpreter is closed; make a new one")
         self._directory = Directory(self._zygote.root, self._zygote.root_fd)
         if self._kept:
             scratch.load(self._directory.fd, self._kept)
@@ -321,8 +328,10 @@ class Session:
 
     def _ready_child(self) -> Child:
         """Return the process that the next action runs in, confined and waiting."""
-        if self._closed:
-            raise SessionClosed("the session is closed; open a new one with Interpreter.open")
+        if self._closed or self._zygote.closed:
+            raise SessionClosed(
+                "the session is closed, or its interpreter; open a new one with Interpreter.open"
+            )
         self._bury()
         child = self._child
         if child is None:
@@ -356,6 +365,17 @@ class Session:
             child, directory = self._dying.pop()
             child.end()
             directory.close()
+
+    def _abandon(self) -> None:
+        """Close descriptors of processes and directories that went with the interpreter."""
+        pairs = [*self._dying, *([(self._child, self._directory)] if self._child else [])]
+        if self._child is None and self._leader:
+            self._directory.close(gone=True)
+        for child, directory in pairs:
+            child.close()
+            directory.close(gone=True)
+        self._dying, self._child = [], None
+        self._forget_group()
 
     def _drop_all(self) -> None:
         """End the process, all parked copies, and remove the files."""

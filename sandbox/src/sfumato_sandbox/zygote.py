@@ -66,14 +66,14 @@ class Zygote:
         ours, theirs = socket.socketpair()
         ours.settimeout(ANSWER_SECONDS)
         self._control = ours
-        with theirs:
+        with theirs, open(os.path.join(self.root, "zygote.log"), "wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-S", "-P", "-s", str(MAIN), str(theirs.fileno())],
                 env={**ENVIRONMENT, "HOME": self.root, "MPLCONFIGDIR": _font_cache()},
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stderr=log,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
@@ -83,16 +83,31 @@ class Zygote:
         if group is not None:
             group.add(self.process.pid)  # before it is told anything: it has forked nothing yet
         wire.send_with_fds(ours, {**config, "scratch_root": self.root}, [])
-        self.ready = self._answer()
-        if "error" in self.ready:
+        try:
+            self.ready = self._answer()
+            if "error" in self.ready:
+                raise SandboxError(self.ready["error"])
+        except SandboxError as error:
+            with open(os.path.join(self.root, "zygote.log"), errors="replace") as log_file:
+                told = log_file.read()[-2000:]
             self.close()
-            raise SandboxError(self.ready["error"])
+            raise SandboxError(f"starting the warmed interpreter failed: {error}\n{told}".rstrip()) from error
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called: then its directory and its processes are gone."""
+        return not self._finalizer.alive
+
+    @property
+    def gone(self) -> bool:
+        """Whether there is nobody left to ask: closed, or the process has died."""
+        return self.closed or self.process.poll() is not None
 
     def request(self, message: dict[str, Any], fds: list[int] | None = None) -> Ticket:
         """Send a request and return the ticket for its answer, without waiting."""
         ticket = Ticket(self)
         with self._send_lock:
-            if not self._finalizer.alive:
+            if self.closed:
                 raise SessionClosed("the interpreter is closed; open a new one")
             try:
                 wire.send_with_fds(self._control, message, fds or [])
