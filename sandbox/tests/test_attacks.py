@@ -11,7 +11,7 @@ import time
 import attrs
 import pytest
 
-from sfumato_sandbox import Interpreter, Limits
+from sfumato_sandbox import Interpreter, Limits, SandboxError, snapshots
 from sfumato_sandbox.capability import isolation
 
 BEST = isolation(2, strict=False)
@@ -251,6 +251,88 @@ def test_what_is_used_up_is_the_sessions_own(best, attack):
         assert len(result.error.message) < 10_000 and len(result.globals) <= 1000
         session.reset()
         assert session.step("print('alive')").stdout == "alive\n"
+
+
+def test_a_flood_of_calls_whose_answers_are_never_read_does_not_hold_the_host_up(best):
+    """Each call is well formed; the host must not wait for somebody who never listens."""
+    code = HELPERS + (
+        "m = json.dumps({'t': 'call', 'n': nonce, 'id': 1, 'tool': 'tool', 'args': ['x' * 5000], 'kwargs': {}}).encode()\n"
+        "frame = struct.pack('<I', len(m)) + m\nwhile True: os.write(3, frame)"
+    )
+    world = World()
+    with best.open({"tool": world.tool}, LIMITS) as session:
+        started = time.monotonic()
+        result = session.step(code)
+        assert result.state == "lost" and result.error.type in ("ProtocolViolation", "ActionTimeout")
+        assert time.monotonic() - started < 4
+        assert session.step("print('alive')").stdout == "alive\n"
+
+
+LIAR = (
+    HELPERS
+    + """
+import socket, threading
+sys.path.append(RUNNER_FOLDER)
+wire = sys.modules['wire']
+runner = [f for f in [sys._getframe(i) for i in range(4)] if 'self' in f.f_locals][0].f_locals['self']
+def orders(fd):
+    s = socket.socket(fileno=fd)
+    while True:
+        order, fds = wire.receive_with_fds(s)
+        if order is None: break
+        wire.send_with_fds(s, {'pid': VICTIM}, [])
+        c = socket.socket(fileno=fds[0])
+        wire.send_with_fds(c, {'t': 'ready', 'n': order['nonce']}, [])
+        kept.append(c)
+kept = []
+def park():
+    runner.send({'t': 'snapping', 'n': runner.nonce})
+    with socket.socket(fileno=os.dup(3)) as carrier: _, (fd,) = wire.receive_with_fds(carrier)
+    threading.Thread(target=orders, args=(fd,), daemon=True).start()
+    runner.send({'t': 'snapped', 'n': runner.nonce, 'error': None})
+runner.park = park
+"""
+)
+
+
+@pytest.mark.parametrize("victim", ["os.getppid()", str(os.getpid()), "1"])
+def test_a_copy_that_lies_about_its_process_number_gets_nobody_killed(best, victim):
+    """The number of a restored process comes from inside; what is outside the session's group is not touched."""
+    with best.open({}, LIMITS, snapshots=2) as session:
+        assert session.step(LIAR.replace("VICTIM", victim).replace("sys.path.append(RUNNER_FOLDER)", "")).ok
+        mark = session.snapshot()
+        try:
+            session.restore(mark)
+            session.step("print(1)")
+        except SandboxError:
+            pass
+    assert best._zygote.process.poll() is None
+    with best.open() as session:
+        assert session.step("print('alive')").stdout == "alive\n"
+
+
+SILENT = (
+    HELPERS
+    + """
+import socket
+runner = [f for f in [sys._getframe(i) for i in range(4)] if 'self' in f.f_locals][0].f_locals['self']
+def park():
+    os.write(3, b'\\x10\\x00')
+    while True: os.read(3, 1)
+runner.park = park
+"""
+)
+
+
+def test_a_process_that_never_answers_a_snapshot_does_not_hold_the_host_up(best, monkeypatch):
+    monkeypatch.setattr(snapshots, "SECONDS", 0.5)
+    monkeypatch.setattr(snapshots._await, "__defaults__", (0.5,))
+    with best.open({}, LIMITS, snapshots=2) as session:
+        session.step(SILENT)
+        started = time.monotonic()
+        with pytest.raises(SandboxError, match="no answer within"):
+            session.snapshot()
+        assert time.monotonic() - started < 2
 
 
 def _census(interpreter):

@@ -17,10 +17,12 @@ import attrs
 from sfumato_sandbox._inside import wire
 from sfumato_sandbox.errors import SandboxError
 from sfumato_sandbox.records import Limits
+from sfumato_sandbox.reports import Violation
 from sfumato_sandbox.scratch import Directory
 from sfumato_sandbox.zygote import Ticket, Zygote
 
-SEND_SECONDS = 5
+SEND_SECONDS, RECEIVE_SECONDS = 1, 30
+DRAIN_BYTES = 1 << 20
 _READ = select.POLLIN | select.POLLHUP
 
 
@@ -80,6 +82,7 @@ class Child:
         self.fd = self.channel.fileno()
         # A process that has stopped itself must not block the host for ever.
         self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_SECONDS, 0))
+        self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", RECEIVE_SECONDS, 0))
         for fd in (self.out, self.err):
             os.set_blocking(fd, False)
         self.poll = select.poll()
@@ -113,9 +116,17 @@ class Child:
             os.close(self.theirs.pop())
 
     def send(self, message: dict[str, Any]) -> None:
-        """Write a frame; an end that is gone is noticed when reading."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError, BlockingIOError):
+        """Write a frame; an end that is gone is noticed when reading.
+
+        Raises Violation when the far side leaves its messages unread for SEND_SECONDS: it has stopped
+        itself, or sends without listening, and would hold the host up.
+        """
+        try:
             self.channel.sendall(wire.encode(message))
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        except BlockingIOError as error:
+            raise Violation("it does not read what it is sent") from error
 
     def wait_ready(self) -> None:
         """Wait until the process is confined and about to read its first action.
@@ -139,12 +150,12 @@ class Child:
 
     def interrupt(self) -> None:
         """Ask the action to stop, as Ctrl-C would."""
-        self.zygote.signal(self.pid, signal.SIGINT)
+        self.zygote.signal(self.pid, self.leader, signal.SIGINT)
 
     def drain(self, fd: int) -> bytes:
-        """Return what the output pipe holds right now."""
+        """Return what the output pipe holds right now, up to DRAIN_BYTES: a flood must not hold the host up."""
         chunks = []
-        while True:
+        for _ in range(DRAIN_BYTES >> 16):
             try:
                 data = os.read(fd, 1 << 16)
             except OSError as error:

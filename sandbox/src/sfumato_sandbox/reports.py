@@ -6,14 +6,14 @@ from typing import Any
 
 import attrs
 
-from sfumato_sandbox.errors import ToolCallError
+from sfumato_sandbox.errors import SandboxError, ToolCallError
 from sfumato_sandbox.records import ActionError, Global
 
 INT_BITS = 64
 MAX_DEPTH = 64
 
 
-class Violation(Exception):
+class Violation(SandboxError):
     """The far side broke the channel's rules."""
 
 
@@ -45,14 +45,17 @@ class Report:
                 Global(
                     clean_text(row[0], 64),
                     clean_text(row[1], 64),
-                    row[2] if type(row[2]) is int else None,
+                    row[2] if type(row[2]) is int and 0 <= row[2] < 1 << 62 else None,
                     clean_text(row[3], 200) if len(row) > 3 else None,
                 )
                 for row in short_list(message["globals"], 1000)
             )
             restored = tuple(clean_text(name, 200) for name in short_list(message["restored"], 1000))
             value = None if value is None else clean_text(value, 5000)
-            return cls(error, value, rows, restored, float(message["cpu"]), int(message["rss"]))
+            cpu, rss = float(message["cpu"]), int(message["rss"])
+            if not (0 <= cpu < 1e9 and 0 <= rss < 1 << 62):
+                raise ValueError("figures out of range")
+            return cls(error, value, rows, restored, cpu, rss)
         except (KeyError, TypeError, IndexError, ValueError, OverflowError) as problem:
             raise Violation(f"a malformed report ({type(problem).__name__})") from problem
 

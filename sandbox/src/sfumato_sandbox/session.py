@@ -256,8 +256,8 @@ class Session:
         child.nonce = secrets.token_hex(8)
         name = f".{secrets.token_hex(8)}"
         scratch.write(self._directory.fd, name, content)
-        child.send({"t": kind, "n": child.nonce, "file": name})
         try:
+            child.send({"t": kind, "n": child.nonce, "file": name})
             answer = snapshots.wait_for(child, self.limits.timeout_seconds, kind)
             if answer.get("t") != "stored" or answer.get("n") != child.nonce:
                 raise SandboxError(f"{kind} failed: a message that belongs to no such request")

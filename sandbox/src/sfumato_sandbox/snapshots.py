@@ -24,6 +24,7 @@ from sfumato_sandbox.errors import SandboxError
 NOTIF_RECV, NOTIF_SEND = 0xC0502100, 0xC0182101  # seccomp's ioctls; the same on all machines
 EPERM, CONTINUE = 1, 1
 SECONDS = 10.0
+ORDER_BYTES = 4096
 
 
 @attrs.define
@@ -54,36 +55,42 @@ def answer_fork(notify: int, allow: bool) -> None:
 
 
 def _await(
-    child: Child, source: socket.socket, notify: int, wanted: str, forks: int, seconds: float = SECONDS
+    source: socket.socket, reader: wire.Reader, notify: int, wanted: str, forks: int, seconds: float = SECONDS
 ) -> dict[str, Any]:
-    """Read the next message of `source`, letting at most `forks` forks pass meanwhile."""
+    """Read the next message of `source`, letting at most `forks` forks pass meanwhile.
+
+    The far side may be hostile: it can neither make this wait longer than `seconds`, nor send more
+    than the reader accepts; descriptors that it attaches are dropped by the kernel.
+    """
     poll = select.poll()
     poll.register(source, select.POLLIN)
     if notify >= 0:
         poll.register(notify, select.POLLIN)
     deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        for fd, event in poll.poll(left * 1000):
-            if fd == notify:
-                if not event & select.POLLIN:
+    try:
+        while (message := reader.next()) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise SandboxError(f"{wanted} failed: no answer within {seconds:g} s")
+            for fd, event in poll.poll(left * 1000 + 1):
+                if fd != notify:
+                    data = source.recv(wire.READ_SIZE)
+                    if not data:
+                        raise SandboxError(f"{wanted} failed: the process died")
+                    reader.feed(data)
+                elif event & select.POLLIN:
+                    answer_fork(notify, allow=forks > 0)
+                    forks -= 1
+                else:
                     poll.unregister(notify)  # no process with this filter is left
-                    continue
-                answer_fork(notify, allow=forks > 0)
-                forks -= 1
-                continue
-            try:
-                message, fds = wire.receive_with_fds(source)
-            except (OSError, wire.WireError, ValueError) as error:
-                raise SandboxError(f"{wanted} failed: {error}") from error
-            if message is None or fds:
-                raise SandboxError(f"{wanted} failed: the process died")
-            return message
-    raise SandboxError(f"{wanted} failed: no answer within {seconds:g} s")
+        return message
+    except (OSError, wire.WireError) as error:
+        raise SandboxError(f"{wanted} failed: {error}") from error
 
 
 def wait_for(child: Child, seconds: float, wanted: str) -> dict[str, Any]:
     """Return the child's next message; raises SandboxError when none comes in time."""
-    return _await(child, child.channel, child.notify, wanted, 0, seconds)
+    return _await(child.channel, child.reader, child.notify, wanted, 0, seconds)
 
 
 def take(child: Child) -> socket.socket:
@@ -92,14 +99,14 @@ def take(child: Child) -> socket.socket:
     Raises SandboxError when threads run in the child, or when it does not answer.
     """
     child.send({"t": "snapshot"})
-    message = _await(child, child.channel, child.notify, "a snapshot", 0)
+    message = _await(child.channel, child.reader, child.notify, "a snapshot", 0)
     if message.get("t") == "snapping":
         ours, theirs = socket.socketpair()
         ours.settimeout(SECONDS)
         with theirs:
             wire.send_with_fds(child.channel, {}, [theirs.fileno()])
         try:
-            message = _await(child, child.channel, child.notify, "a snapshot", 1)
+            message = _await(child.channel, child.reader, child.notify, "a snapshot", 1)
             if message.get("t") == "snapped" and message.get("error") is None:
                 return ours
         except BaseException:
@@ -113,7 +120,7 @@ def restore(child: Child, orders: socket.socket, notify: int, leader: int) -> No
     """Make `child`, which is not yet anybody, a fork of the parked copy."""
     try:
         wire.send_with_fds(orders, {"nonce": child.nonce}, child.theirs)
-        answer = _await(child, orders, notify, "restoring", 1)
+        answer = _await(orders, wire.Reader(ORDER_BYTES), notify, "restoring", 1)
     except OSError as error:
         raise SandboxError(f"restoring failed: the parked copy is gone ({error})") from error
     finally:
@@ -124,4 +131,7 @@ def restore(child: Child, orders: socket.socket, notify: int, leader: int) -> No
     child.pid, child.leader, child.notify = pid, leader, notify
     with contextlib.suppress(KeyError):
         child.poll.register(notify, select.POLLIN) if notify >= 0 else None
-    child.wait_ready()
+    ready = _await(child.channel, child.reader, notify, "restoring", 0)
+    if ready != {"t": "ready", "n": child.nonce}:
+        raise SandboxError("restoring failed: the copy did not say that it is ready")
+    child.ready = True

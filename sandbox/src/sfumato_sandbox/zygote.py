@@ -116,10 +116,12 @@ class Zygote:
             self._pending.append(ticket)
         return ticket
 
-    def signal(self, pid: int, number: int) -> None:
+    def signal(self, pid: int, leader: int, number: int) -> None:
         """Send a signal to a child, if it still lives."""
         with self._send_lock, contextlib.suppress(OSError):
-            wire.send_with_fds(self._control, {"op": "signal", "pid": pid, "number": number}, [])
+            wire.send_with_fds(
+                self._control, {"op": "signal", "pid": pid, "leader": leader, "number": number}, []
+            )
 
     def receive(self, wanted: Ticket) -> None:
         """Take the next answer off the socket, unless another thread has filled `wanted` meanwhile."""

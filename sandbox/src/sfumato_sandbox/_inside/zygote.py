@@ -117,7 +117,7 @@ class Zygote:
                     answer = {"pid": self.fork(request, fds)}
                 elif request["op"] == "kill":
                     answer = self.kill(request["pid"], request["leader"], request["group"])
-                elif request["op"] == "signal" and self.alive(request["pid"]):
+                elif request["op"] == "signal" and self.alive(request["pid"], request["leader"]):
                     os.kill(request["pid"], request["number"])
             except OSError as error:
                 answer = {"error": str(error)}
@@ -129,16 +129,22 @@ class Zygote:
         for pid in list(self.children):
             self.kill(pid, pid, True)
 
-    def alive(self, pid: int) -> bool:
-        """Say whether a signal to `pid` would reach the process that is meant."""
-        if not hasattr(os, "waitid"):
-            return (
-                pid in self.children
-            )  # macOS before Python 3.13; a dead child keeps its number until reaped
+    def alive(self, pid: int, leader: int) -> bool:
+        """Say whether `pid` is a living process of that session.
+
+        The number of a restored process was told by the copy that forked it, which may lie: a process
+        counts only if it is in the session's group, which nothing inside can leave or join.
+        """
         try:
-            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+            if leader not in self.children or os.getpgid(pid) != leader:
+                return False
+            return not hasattr(os, "waitid") or (
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+            )
         except ChildProcessError:
-            return True  # a restored process: its parent, the parked snapshot, keeps its number taken
+            return True  # its parent, the parked snapshot, keeps its number taken
+        except ProcessLookupError:
+            return False
 
     def kill(self, pid: int, leader: int, group: bool) -> dict:
         """End a process and say how it ended; a death before this shows as it was.
@@ -154,8 +160,8 @@ class Zygote:
             except (ProcessLookupError, PermissionError):
                 pass  # not yet a leader of its group, or all gone
         try:
-            if not pid:  # the session's process is gone already; only its snapshots were meant
-                raise ProcessLookupError
+            if pid != leader and os.getpgid(pid) != leader:
+                raise ProcessLookupError  # not of this session: the copy that named it has lied
             os.kill(pid, signal.SIGKILL)
             _, status, usage = os.wait4(pid, 0)
             answer = {
