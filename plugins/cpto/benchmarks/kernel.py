@@ -1,6 +1,6 @@
 """Time of the ADMM kernel and of complete plans by size, with growth in C, M and N; medians and minima, one thread.
 
-    python benchmarks/kernel.py [--repeats 50] [--json results.json]
+python benchmarks/kernel.py [--repeats 50] [--json results.json]
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import tracemalloc
 import attrs
 import numpy as np
 
-from sfumato_cpto import CPTOSolver, PlannerSettings
-from sfumato_cpto import admm, coldstart, kernel_numba
+from sfumato_cpto import CPTOSolver, PlannerSettings, admm, coldstart, kernel_numba
 from sfumato_cpto.random_scenes import BOUNDS, scene
 
 
@@ -70,7 +69,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--json")
     arguments = parser.parse_args()
-    sizes = [(2, 4, 40), (2, 6, 50), (5, 6, 50), (10, 6, 50), (20, 6, 50), (5, 12, 50), (5, 6, 100), (1, 6, 50)]
+    sizes = [
+        (2, 4, 40),
+        (2, 6, 50),
+        (5, 6, 50),
+        (10, 6, 50),
+        (20, 6, 50),
+        (5, 12, 50),
+        (5, 6, 100),
+        (1, 6, 50),
+    ]
     kernels = [kernel(*size, arguments.repeats) for size in sizes]
     print("ADMM, 200 iterations, one thread")
     print(f"{'C':>3}{'M':>4}{'N':>5}{'cpu min ms':>12}{'cpu median':>12}{'wall median':>13}")

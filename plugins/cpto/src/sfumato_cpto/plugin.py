@@ -123,4 +123,6 @@ def sfumato_doctor() -> Iterator[Finding]:
 @hookimpl
 def sfumato_report_sections() -> Iterator[ReportSection]:
     names = ("cruise", "racing", "noisy", "occluded-intersection", "occluded-pedestrian", "replay")
-    yield ReportSection("The scene from above", target="sfumato_cpto.report:scene", tasks=tuple(f"cpto/{n}" for n in names))
+    yield ReportSection(
+        "The scene from above", target="sfumato_cpto.report:scene", tasks=tuple(f"cpto/{n}" for n in names)
+    )

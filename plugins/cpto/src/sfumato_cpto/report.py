@@ -28,11 +28,22 @@ def scene(view: RunView) -> list[Any]:
         frames.append(_frame(ego, users, segments, t, length, width))
         captions.append(f"{t * truth['dt']:.1f} s, {ego[t, 4]:.1f} m/s")
     hit = "; ".join(f"contact at {c['time']:.1f} s" for c in truth["contacts"]) or "no contact"
-    alt = f"Top view of {truth['family']}: ego blue, others grey, the shared segment of the plan orange; {hit}"
+    alt = (
+        f"Top view of {truth['family']}: ego blue, others grey, the shared segment of the plan orange; {hit}"
+    )
     made: list[Any] = [Playback(frames, captions, alt, seconds=truth["dt"] * every)]
     seconds = np.asarray(notes.get("plan_seconds", []), float)
     x = np.arange(len(ego)) * truth["dt"]
-    data = [{"type": "scatter", "mode": "lines", "x": x, "y": ego[:, 4], "name": "speed (m/s)", "line": {"color": PALETTE[0]}}]
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": x,
+            "y": ego[:, 4],
+            "name": "speed (m/s)",
+            "line": {"color": PALETTE[0]},
+        }
+    ]
     if len(seconds):
         data.append({"type": "scatter", "mode": "lines", "x": x[: len(seconds)], "y": 1000 * seconds, "name": "planning (ms)",
                      "line": {"color": PALETTE[1]}, "yaxis": "y2"})  # fmt: skip
@@ -42,7 +53,9 @@ def scene(view: RunView) -> list[Any]:
         "yaxis2": {"title": {"text": "ms"}, "overlaying": "y", "side": "right", "rangemode": "tozero", "showgrid": False},
     }  # fmt: skip
     slowest = f", slowest plan {1000 * seconds.max():.0f} ms" if len(seconds) else ""
-    made.append(Plot({"data": data, "layout": layout}, f"Speed from {ego[0, 4]:.1f} to {ego[-1, 4]:.1f} m/s{slowest}"))
+    made.append(
+        Plot({"data": data, "layout": layout}, f"Speed from {ego[0, 4]:.1f} to {ego[-1, 4]:.1f} m/s{slowest}")
+    )
     return made
 
 
@@ -51,7 +64,9 @@ def _numbers(segment: Any) -> Any:
     return [[math.nan if v is None or isinstance(v, str) else v for v in row] for row in segment]
 
 
-def _frame(ego: np.ndarray, users: np.ndarray, segments: np.ndarray, t: int, length: float, width: float) -> str:
+def _frame(
+    ego: np.ndarray, users: np.ndarray, segments: np.ndarray, t: int, length: float, width: float
+) -> str:
     """Return one drawing, the ego in the middle, heading of the world kept; 1 m is WIDTH / (2 REACH) pixels."""
     scale = WIDTH / (2 * REACH)
     cx, cy = ego[t, 1], ego[t, 2]
@@ -66,12 +81,23 @@ def _frame(ego: np.ndarray, users: np.ndarray, segments: np.ndarray, t: int, len
             f'fill="{colour}" transform="translate({u:.1f} {v:.1f}) rotate({-math.degrees(heading):.1f})"/>'
         )
 
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}"><rect width="{WIDTH}" height="{HEIGHT}" fill="#8881"/>']
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}"><rect width="{WIDTH}" height="{HEIGHT}" fill="#8881"/>'
+    ]
     path = " ".join("{:.1f},{:.1f}".format(*at(x, y)) for x, y in ego[: t + 1 : 2, 1:3])
     parts.append(f'<polyline points="{path}" fill="none" stroke="{PALETTE[0]}" stroke-opacity=".4"/>')
     for user in users[t]:
         if np.isfinite(user[:2]).all() and abs(user[0] - cx) < REACH + 5 and abs(user[1] - cy) < REACH:
-            parts.append(box(user[0], user[1], user[2], user[4] if len(user) > 5 else 4.5, user[5] if len(user) > 5 else 1.9, "#8a8f94"))
+            parts.append(
+                box(
+                    user[0],
+                    user[1],
+                    user[2],
+                    user[4] if len(user) > 5 else 4.5,
+                    user[5] if len(user) > 5 else 1.9,
+                    "#8a8f94",
+                )
+            )
     parts.append(box(cx, cy, ego[t, 3], length, width, PALETTE[0]))
     if t < len(segments) and np.isfinite(segments[t]).all():
         line = " ".join("{:.1f},{:.1f}".format(*at(x, y)) for x, y in segments[t].T)

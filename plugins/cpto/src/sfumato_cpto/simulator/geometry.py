@@ -51,7 +51,9 @@ def visible(eye: Array, position: Array, heading: Array, size: Array, walls: Arr
         t = (offset[:, 0] * r[:, 1] - offset[:, 1] * r[:, 0]) / cross
         u = (offset[:, 0] * ray[..., None, 1] - offset[:, 1] * ray[..., None, 0]) / cross
     blocked = (t > 1e-9) & (t < 1.0 - 1e-9) & (u >= 0.0) & (u <= 1.0)
-    seen: NDArray[np.bool_] = np.logical_not(np.logical_and.reduce(np.logical_or.reduce(blocked, axis=2), axis=1))
+    seen: NDArray[np.bool_] = np.logical_not(
+        np.logical_and.reduce(np.logical_or.reduce(blocked, axis=2), axis=1)
+    )
     return seen
 
 
