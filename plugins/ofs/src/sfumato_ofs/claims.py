@@ -6,13 +6,12 @@ design: the source's abstract gives structure and one number (a steady-state gap
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sfumato_ofs.cli import default_data_dir
 from sfumato_ofs.config import (
     BanditConfig,
     ObservedScoresConfig,
@@ -30,11 +29,6 @@ _BASELINES: dict[str, type[BanditConfig]] = {
 }
 
 
-def _data_dir() -> Path | None:
-    named = os.environ.get("SFUMATO_DATA")
-    return Path(named) if named else None
-
-
 def _answer(values: np.ndarray, details: dict[str, Any]) -> dict[str, Any]:
     low, high = interval(values)
     return {"value": float(values.mean()), "low": low, "high": high, "n": len(values), "details": details}
@@ -42,7 +36,7 @@ def _answer(values: np.ndarray, details: dict[str, Any]) -> dict[str, Any]:
 
 def tail_gap(loop: str, *, beta: float = 0.5, seeds: int = 20, rounds: int = 5000) -> dict[str, Any]:
     """Return the oracle's reward minus the search's expected reward over the last fifth."""
-    built = named_loop(loop, _data_dir())
+    built = named_loop(loop, default_data_dir())
     oracle = sweep(built, CONSTRAINTS)
     run = run_many(built, oracle, OptimisticFeasibleConfig(beta=beta), n_seeds=seeds, horizon=rounds)
     gap = oracle.reward[oracle.best] - run["tail_reward"] / run["tail_rounds"]
@@ -56,7 +50,7 @@ def violation_ratio(
     loop: str, baseline: str, *, baseline_beta: float = 1.0, seeds: int = 20, rounds: int = 5000
 ) -> dict[str, Any]:
     """Return the baseline's cumulative violation over the search's (ratio of means over seeds)."""
-    built = named_loop(loop, _data_dir())
+    built = named_loop(loop, default_data_dir())
     oracle = sweep(built, CONSTRAINTS)
     ours = run_many(built, oracle, OptimisticFeasibleConfig(), n_seeds=seeds, horizon=rounds)["violation"]
     config = _BASELINES[baseline](beta=baseline_beta)
@@ -84,7 +78,7 @@ def reward_lead(
     rounds: int = 5000,
 ) -> dict[str, Any]:
     """Return the search's mean reward minus the baseline's, paired by seed."""
-    built = named_loop(loop, _data_dir())
+    built = named_loop(loop, default_data_dir())
     oracle = sweep(built, CONSTRAINTS)
     ours = run_many(built, oracle, OptimisticFeasibleConfig(beta=beta), n_seeds=seeds, horizon=rounds)[
         "reward"
@@ -99,7 +93,7 @@ def reward_lead(
 
 def observed_violation(loop: str, *, seeds: int = 8, rounds: int = 5000) -> dict[str, Any]:
     """Return the observed-scores learner's cumulative violation over the search's."""
-    built = named_loop(loop, _data_dir())
+    built = named_loop(loop, default_data_dir())
     oracle = sweep(built, CONSTRAINTS)
     scored = run_many(built, oracle, ObservedScoresConfig(), n_seeds=seeds, horizon=rounds)
     hidden = run_many(built, oracle, OptimisticFeasibleConfig(), n_seeds=seeds, horizon=rounds)
