@@ -25,6 +25,12 @@ def test_unknown_loops_and_missing_data_are_named(name: str, message: str) -> No
         named_loop(name)
 
 
+@pytest.mark.parametrize("name", ["german", "compas"])
+def test_a_missing_file_is_named_with_the_fetch_command(name: str, tmp_path) -> None:
+    with pytest.raises(OfsError, match="is not there. Run 'sfumato ofs fetch'"):
+        named_loop(name, tmp_path)
+
+
 def test_options_that_the_compiled_loop_lacks_run_in_arrays() -> None:
     """A window is not compiled; the run is the array simulation's."""
     loop = named_loop("A", n_thresholds=5)

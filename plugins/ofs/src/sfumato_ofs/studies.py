@@ -48,11 +48,16 @@ def named_loop(name: str, data_dir: Path | None = None, n_thresholds: int = 41) 
         raise OfsError(f"loop must be A, A-slow, frozen, german or compas, got {name!r}")
     if data_dir is None:
         raise OfsError(f"loop {name!r} needs data_dir, the folder that 'sfumato ofs fetch' fills")
+    minimal = data_dir / data.COMPAS_MINIMAL_FILE
     if name == "german":
-        table = data.load_german(data_dir / data.GERMAN_FILE)
+        path = data_dir / data.GERMAN_FILE
     else:
-        minimal = data_dir / data.COMPAS_MINIMAL_FILE
-        table = data.load_compas(minimal if minimal.exists() else data_dir / data.COMPAS_FILE)
+        path = minimal if minimal.exists() else data_dir / data.COMPAS_FILE
+    if not path.is_file():
+        raise OfsError(
+            f"data_dir: {path} is not there. Run 'sfumato ofs fetch', or set SFUMATO_DATA to a folder that has it"
+        )
+    table = data.load_german(path) if name == "german" else data.load_compas(path)
     return PoolLoop(arms, out_of_fold_scores(table), table.good, table.groups)
 
 
