@@ -60,6 +60,7 @@ def released(path: str, n: int, rocks: int, size: int, depth: int, seconds: floa
     model = importlib.import_module("pomdp").POMDP(inner, num_belief_particles=10_000, num_envs=n, device="cpu")
     planner = importlib.import_module("vopp").VOPP(args, model)
     with torch.no_grad():
+        world.reset()
         planner.reset()
         counted = [0]
         step = model.step

@@ -15,7 +15,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-from common import interval, play
+from common import interval
 
 from sfumato_vopp import POMCP, VOPP, POMCPConfig, RockSample, SearchConfig
 from sfumato_vopp.models.lasertag import LaserTag
@@ -23,6 +23,7 @@ from sfumato_vopp.models.lightdark import LightDark
 from sfumato_vopp.models.mars import Mars
 from sfumato_vopp.models.navigation import Navigation
 from sfumato_vopp.models.tag import Tag
+from sfumato_vopp.simulate import play
 
 PROBLEMS = {
     "rocksample-7-8": lambda: RockSample(7, 8),
@@ -69,9 +70,9 @@ def main() -> None:
         planner = planners[name]()
         planner.warmup()
         results = [play(planner, model, k, options.max_steps) for k in range(options.episodes)]
-        returns[name] = np.array([r[0] for r in results])
-        steps = np.mean([s.steps for r in results for s in r[2]])
-        ended = np.mean([r[1] for r in results])
+        returns[name] = np.array([r.discounted_return for r in results])
+        steps = np.mean([s.steps for r in results for s in r.stats])
+        ended = np.mean([r.ended for r in results])
         print(f"{name:12} {interval(returns[name])}  ended {ended:.0%}  {steps:.3g} steps a decision", flush=True)
     if len(returns) == 2:
         a, b = returns.values()

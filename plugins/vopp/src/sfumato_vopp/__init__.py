@@ -19,6 +19,8 @@ _WHERE = {
     "SearchConfig": "config",
     "POMCPConfig": "config",
     "PORPPConfig": "config",
+    "ScalarSimulator": "adapters",
+    "ContinuousModel": "adapters",
     "load_pomdp": "pomdpfile",
     "parse_pomdp": "pomdpfile",
     "TabularModel": "tabular",

@@ -41,7 +41,6 @@ class SearchConfig:
             actions.
         max_nodes: belief nodes a tree may hold; a search that reaches it stops early and says so.
         clock: "wall" for real deadlines; "cpu" counts this thread's processor time, for comparisons on a shared machine.
-        reuse_tree: keep the subtree below the executed action and observation for the next decision.
     """
 
     n_episodes: int = attrs.field(default=2000, validator=[v.instance_of(int), _positive])
@@ -64,7 +63,6 @@ class SearchConfig:
     storage: Literal["dense", "sparse"] | None = attrs.field(default=None, validator=v.optional(v.in_(("dense", "sparse"))))
     max_nodes: int = attrs.field(default=20_000_000, validator=[v.instance_of(int), v.ge(16)])
     clock: Literal["wall", "cpu"] = attrs.field(default="wall", validator=v.in_(("wall", "cpu")))
-    reuse_tree: bool = attrs.field(default=False, validator=v.instance_of(bool))
 
     def __attrs_post_init__(self) -> None:
         if self.seconds is None and self.max_episodes is None and self.max_steps is None:

@@ -41,7 +41,6 @@ class PlanStats:
         root_entropy: of the root policy, in nats.
         eta: inverse temperature used.
         backend, storage: what ran.
-        reused: belief nodes kept from the decision before.
     """
 
     iterations: int
@@ -58,7 +57,6 @@ class PlanStats:
     eta: float
     backend: str
     storage: str
-    reused: int = 0
 
 
 @attrs.frozen
@@ -160,9 +158,9 @@ class OnlinePlanner:
         limits = self._limits(deadline, horizon, max_episodes, max_steps)
         root = self._checked(belief)
         self._cancelled.clear()
-        reused = self._start(root, int(self._rng.integers(2**63)))
+        self._start(root, int(self._rng.integers(2**63)))
         iterations, episodes, reason = self._search(opened, *limits)
-        return self._decision(started, iterations, episodes, reason, reused)
+        return self._decision(started, iterations, episodes, reason)
 
     def _limits(
         self, deadline: float | None, horizon: int | None, episodes: int | None, steps: int | None
@@ -193,10 +191,9 @@ class OnlinePlanner:
             root = Belief.of((root.particles[alive], None if root.weights is None else root.weights[alive]), self.model.state_width)
         return root
 
-    def _start(self, root: Belief, seed: int) -> int:
+    def _start(self, root: Belief, seed: int) -> None:
         cumulative = None if root.weights is None else np.cumsum(root.weights)
         self._tree.begin(root.particles, cumulative, seed)
-        return 0
 
     def _search(
         self, opened: float, seconds: float | None, horizon: int, max_episodes: int | None, max_steps: int | None
@@ -236,7 +233,7 @@ class OnlinePlanner:
             return max(1, min(n, _PILOT), min(n, fitting)) if left > 0 else 1
         return min(n, fitting) if fitting >= min(n, _PILOT) else 0
 
-    def _decision(self, started: float, iterations: int, episodes: int, reason: str, reused: int) -> Decision:
+    def _decision(self, started: float, iterations: int, episodes: int, reason: str) -> Decision:
         tree = self._tree
         psi, visits, values, value = tree.root()
         if not np.any(visits > 0):
@@ -247,7 +244,7 @@ class OnlinePlanner:
         stats = PlanStats(
             iterations, episodes, tree.steps, tree.n_beliefs, tree.n_action_nodes, tree.depth_histogram(),
             time.perf_counter() - started, tree.nbytes, tree.overflow, reason, float(-(positive * np.log(positive)).sum()),
-            self.eta, self.backend, tree.storage, reused,
+            self.eta, self.backend, tree.storage,
         )  # fmt: skip
         return Decision(action, psi, policy, values, visits, value, stats)
 
