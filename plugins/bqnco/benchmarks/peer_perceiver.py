@@ -69,7 +69,10 @@ def main():
     for n in a.sizes:
         arrays = generate.tsp(np.random.default_rng(1), a.instances, n)
         reference = np.array(
-            [search_reference(from_arrays("tsp", arrays, b), np.random.default_rng(0), 20) for b in range(a.instances)]
+            [
+                search_reference(from_arrays("tsp", arrays, b), np.random.default_rng(0), 20)
+                for b in range(a.instances)
+            ]
         )
         seconds = {name: [] for name in runs}
         gaps = {}
@@ -82,8 +85,13 @@ def main():
         base = statistics.median(seconds["authors' Perceiver, own code"])
         for name, values in seconds.items():
             middle = statistics.median(values)
-            trained = "gap of random weights" if "variant" in name or "paper" in name else f"gap {gaps[name]:.2f} %"
-            print(f"TSP{n} {name:<30} {middle:7.3f} CPU-s   peer/ours {base / middle:5.2f}   {trained}", flush=True)
+            trained = (
+                "gap of random weights" if "variant" in name or "paper" in name else f"gap {gaps[name]:.2f} %"
+            )
+            print(
+                f"TSP{n} {name:<30} {middle:7.3f} CPU-s   peer/ours {base / middle:5.2f}   {trained}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

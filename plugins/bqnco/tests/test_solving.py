@@ -175,3 +175,60 @@ def test_the_command_line_writes_solution_and_json(tmp_path):
     path.write_text("{")
     result = CliRunner().invoke(command, [str(path)])
     assert result.exit_code == 2 and "c.json:1" in result.output
+
+
+@pytest.mark.optional
+def test_time_windows_are_solved_exactly_on_time():
+    """Ten customers with windows: the validator, which rounds nothing, accepts every PyVRP answer."""
+    pytest.importorskip("pyvrp", reason="needs the optional package pyvrp")
+    rng = np.random.default_rng(4)
+    xy = rng.uniform(0, 50, (11, 2))
+    ready = np.r_[0, rng.uniform(0, 60, 10)]
+    windows = np.column_stack((ready, ready + 80))
+    windows[0] = (0, 400)
+    demand = np.r_[0, rng.integers(1, 5, 10)]
+    item = Instance(
+        "cvrptw", "w", xy=xy, limit=12, demand=demand, windows=windows, service=np.r_[0, np.full(10, 3.0)]
+    )
+    answer = solve(item, 0.3)
+    assert answer.found_by.startswith("pyvrp") and answer.objective == objective(item, answer.solution)
+    with pytest.raises(BqncoError, match="time limit of 0"):
+        solve(item, 0.0)
+
+
+def test_the_log_says_why_the_policy_was_left_out():
+    """Too little time for it: said so, in seconds."""
+    item = from_arrays("tsp", generate.tsp(np.random.default_rng(1), 1, 60), 0)
+    log = solve(item, 0.2).log
+    assert any(e.part == "policy" and "left out: would take" in e.remark for e in log)
+
+
+def test_a_failing_compilation_falls_back_to_eager_with_a_warning(small_networks):
+    """The answer is that of eager mode."""
+    scorer = Scorer(small_networks["tsp"])
+    env = environment("tsp", generate.tsp(np.random.default_rng(0), 2, 8))
+    expected, _ = scorer(env, env.initial())
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no compiler here")
+
+    scorer.compiled = broken
+    with pytest.warns(UserWarning, match="no compiler here"):
+        got, _ = scorer(env, env.initial())
+    assert (got == expected).all() and scorer.compiled is None
+
+
+def test_pictures_are_drawn(tmp_path):
+    """An SVG with one line a route; other suffixes and instances without coordinates are refused."""
+    from sfumato_bqnco.plots import draw_solution
+
+    item = from_arrays("cvrp", generate.cvrp(np.random.default_rng(0), 1, 12, capacity=20), 0)
+    answer = solve(item, 0.0)
+    draw_solution(item, answer.solution, tmp_path / "a.svg", "a < b")
+    text = (tmp_path / "a.svg").read_text()
+    assert text.count("<polyline") == len(answer.solution) and "a &lt; b" in text
+    with pytest.raises(BqncoError, match="suffix"):
+        draw_solution(item, answer.solution, tmp_path / "a.gif")
+    matrix = Instance("atsp", "m", "EXPLICIT", matrix=np.ones((3, 3)))
+    with pytest.raises(BqncoError, match="coordinates"):
+        draw_solution(matrix, [0, 1, 2], tmp_path / "b.svg")

@@ -140,6 +140,10 @@ def _wrapped(function: Any) -> Run:
     return call
 
 
+def _pyvrp(i: Instance, s: float, rng: np.random.Generator, report: Report, clock: Clock) -> Plan:
+    return external.pyvrp(i, s, rng, report, clock=clock)
+
+
 _TOURS = ("tsp", "atsp")
 METHODS = {
     m.name: m
@@ -156,7 +160,7 @@ METHODS = {
         Method("knapsack-exact", ("kp",), _knapsack, False, "dynamic programming, exact (Numba)"),
         Method("fast-tsp", ("tsp",), _wrapped(external.fast_tsp), True, "fast-tsp, Or-opt in C++", "fast_tsp",
                "fast-tsp", "MIT"),
-        Method("pyvrp", ("tsp", "cvrp", "cvrptw", "op"), _wrapped(external.pyvrp), True, "PyVRP, iterated local search",
+        Method("pyvrp", ("tsp", "cvrp", "cvrptw", "op"), _pyvrp, True, "PyVRP, iterated local search",
                "pyvrp", "pyvrp", "MIT"),
         Method("hgs", ("cvrp",), _wrapped(external.hgs), True, "HGS-CVRP through hygese", "hygese", "hgs", "MIT"),
         Method("ortools", ("tsp", "atsp", "cvrp"), _wrapped(external.ortools_routing), True,
@@ -197,7 +201,7 @@ def run(
 ) -> Plan:
     """Solve `instance` by the named method within `seconds` of `clock`.
 
-    Methods of other packages read the wall clock whatever `clock` is. Raises BqncoError when the method does not fit
+    HGS counts process CPU time and fast-tsp and OR-Tools wall time, whatever `clock` is. Raises BqncoError when the method does not fit
     or is not installed.
     """
     chosen = method(name, instance.problem)

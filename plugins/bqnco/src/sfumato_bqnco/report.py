@@ -36,4 +36,8 @@ def routes(view: RunView) -> list[Any]:
                 return [Text(str(error))]
             frames.append(path.read_text(encoding="utf-8"))
             captions.append(instance.name)
-    return [Playback(frames, captions, f"Solutions of the first {len(frames)} instances, one a frame", seconds=1.5)]
+    return [
+        Playback(
+            frames, captions, f"Solutions of the first {len(frames)} instances, one a frame", seconds=1.5
+        )
+    ]

@@ -296,7 +296,7 @@ def iterated_local_search(
     *,
     seconds: float | None = None,
     n_kicks: int | None = None,
-    window: int = 50,
+    window: int = 30,
     clock: Callable[[], float] = time.perf_counter,
     on_incumbent: Callable[[float, Tour], None] | None = None,
 ) -> Tour:
@@ -304,7 +304,7 @@ def iterated_local_search(
 
     With `n_kicks` the result is a function of the generator alone; with `seconds` it depends on the machine.
     `on_incumbent(length, tour)` is called after a batch of kicks which improved the tour. `window`: most nodes in
-    each of the two paths that a kick swaps.
+    each of the two paths that a kick swaps (30 was best or equal among 3 to 50 at n = 200, 1000 and 5000).
     """
     started = clock()
     near = neighbour_lists(metric, 10)
