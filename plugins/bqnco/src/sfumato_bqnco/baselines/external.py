@@ -126,9 +126,7 @@ def pyvrp(
             else start
         )
         initial = Solution(data, [[v - 1 for v in r] for r in routes])
-    result = run(
-        data, MaxRuntime(max(seconds, 0.01)), seed=_seed(rng), collect_stats=False, initial_solution=initial
-    )
+    result = run(data, stop, seed=_seed(rng), collect_stats=False, initial_solution=initial)
     routes = [[int(a.idx) + 1 for a in r.schedule() if a.is_client()] for r in result.best.routes()]
     if not result.best.is_feasible():
         raise RuntimeError(
