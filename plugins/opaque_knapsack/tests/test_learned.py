@@ -22,9 +22,9 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def runtime_of(regime):
+def runtime_of(regime, **settings):
     try:
-        return RunContext().component(f"runtime-{regime}/python", {}, kind="runtime")
+        return RunContext().component(f"runtime-{regime}/python", settings, kind="runtime")
     except SfumatoError as error:
         pytest.skip(f"the runtimes are not installed: {error}")
 
@@ -51,10 +51,13 @@ class _Recorded:
         self._rows = [self._rows[i] for i in rows.tolist()]
 
 
+@pytest.mark.parametrize("cues", ["none", "globals_list"])
 @pytest.mark.parametrize("regime", [0, 1])
-def test_recorded_conversations_are_played_token_by_token_with_the_recorded_outcome(monkeypatch, regime):
+def test_recorded_conversations_are_played_token_by_token_with_the_recorded_outcome(
+    monkeypatch, regime, cues
+):
     """Batched play feeds prompts, messages and outputs exactly as the traces have them, and counts them so."""
-    settings = TraceSettings(level="micro", style="compact", prompt="short", words=False)
+    settings = TraceSettings(level="micro", style="compact", prompt="short", words=False, cues=cues)
     records = [make_pair(settings, EVAL_SEED_BASE + k)[regime] for k in range(5)]
     tokenizer = TraceTokenizer.train(m["content"] for r in records for m in r["messages"])
     _Recorded.conversations = [tokenizer.render(r["messages"])[0] for r in records]
@@ -63,15 +66,14 @@ def test_recorded_conversations_are_played_token_by_token_with_the_recorded_outc
     for k in range(5):
         instance = generate("micro", EVAL_SEED_BASE + k)
         episodes.append((instance, KnapsackEpisode(instance, LEVELS["micro"], TaskConfig())))
-    runtime = runtime_of(("persistent", "stateless")[regime])
+    runtime = runtime_of(("persistent", "stateless")[regime], cues=cues)
 
     class Model:
         class embedding:
             weight = torch.zeros(1)
 
-    played = study.play_batch(
-        Model, tokenizer, runtime, episodes, RunContext(), study.PlaySettings(temperature=0.0)
-    )
+    settings = study.PlaySettings(temperature=0.0, show_cue=cues != "none")
+    played = study.play_batch(Model, tokenizer, runtime, episodes, RunContext(), settings)
     for record, got in zip(records, played, strict=True):
         assert got.ended == "finish"
         assert got.score == pytest.approx(record["meta"]["score"], abs=1e-6)

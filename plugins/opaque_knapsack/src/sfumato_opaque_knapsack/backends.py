@@ -225,7 +225,7 @@ class TransformersBackend:
         self._torch = torch
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, torch_dtype=getattr(torch, dtype)
+            folder, local_files_only=True, dtype=getattr(torch, dtype)
         )
         if adapter is not None:
             from peft import PeftModel

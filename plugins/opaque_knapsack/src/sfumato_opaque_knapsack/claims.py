@@ -182,7 +182,7 @@ def run_two_by_two(
     torch.set_num_threads(1)  # bits do not depend on how many cores are free
     begun, cpu = time.perf_counter(), time.process_time()
     try:
-        chosen = learned.SIZES[size]
+        chosen = attrs.evolve(learned.SIZES[size], cues=cue)
         ctx = RunContext(artifacts=ArtifactStore(Path(artifacts) if artifacts else None))
         settings = study.PlaySettings(show_cue=cue != "none")
         result = learned.two_by_two(

@@ -44,6 +44,7 @@ def _show(figures: dict[str, Any], as_json: bool) -> None:
 @click.option(
     "--format", "format_", type=click.Choice(["aligned", "paper"]), default="aligned", show_default=True
 )
+@click.option("--cues", type=click.Choice(["none", "globals_list"]), default="none", show_default=True)
 @click.option(
     "--model", type=_FOLDER, default=None, help="Count tokens with this model's tokenizer; else words."
 )
@@ -51,13 +52,13 @@ def _show(figures: dict[str, Any], as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def traces(
     level: str, pairs: int, first_seed: int, style: str, profile: str, prompt: str, format_: str,
-    model: Path | None, out: Path, as_json: bool,
+    cues: str, model: Path | None, out: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Write paired traces of scripted experts, both halves of each pair checked against each other."""
     from sfumato_opaque_knapsack.metrics import count_words
     from sfumato_opaque_knapsack.traces import TraceSettings, make_pairs, write_jsonl
 
-    settings = TraceSettings(level.replace("-", "_"), style, profile, prompt, format_)
+    settings = TraceSettings(level.replace("-", "_"), style, profile, prompt, format_, cues=cues)
     count, name = count_words, "words"
     if model is not None:
         from transformers import AutoTokenizer
@@ -150,9 +151,7 @@ def train(
 @click.option("--size", type=click.Choice(["smoke", "cpu", "gpu"]), default="cpu", show_default=True)
 @click.option("--seed", type=int, default=3407, show_default=True)
 @click.option("--match", type=click.Choice(["episodes", "tokens"]), default="episodes", show_default=True)
-@click.option(
-    "--cue", type=click.Choice(["none", "globals_list", "values_preview"]), default="none", show_default=True
-)
+@click.option("--cue", type=click.Choice(["none", "globals_list"]), default="none", show_default=True)
 @click.option("-o", "--out", type=_FILE, default=None, help="JSON file for cells, tests and every episode.")
 @click.option("--json", "as_json", is_flag=True)
 def two_by_two(size: str, seed: int, match: str, cue: str, out: Path | None, as_json: bool) -> None:

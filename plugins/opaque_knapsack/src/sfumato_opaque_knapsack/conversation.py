@@ -73,3 +73,9 @@ def as_shown(observation: str) -> str:
 def with_cue(observation: str, cue: str) -> str:
     """Return the user message that follows an action: what was observed, then the visibility cue when there is one."""
     return f"{as_shown(observation)}{cue}" if cue else as_shown(observation)
+
+
+def cue_text(names: list[str], persistent: bool) -> str:
+    """Return the visibility cue `globals_list` in the words of the runtimes, for scripted traces."""
+    state = "exist now" if persistent else "the last action had and that are gone now"
+    return f"Variables that {state}: {', '.join(names) or 'none'}."

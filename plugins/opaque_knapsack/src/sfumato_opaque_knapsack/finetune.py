@@ -178,7 +178,7 @@ def finetune(
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
     model = AutoModelForCausalLM.from_pretrained(
-        base, local_files_only=True, torch_dtype=torch.bfloat16 if preset.bf16 else torch.float32, **quantised
+        base, local_files_only=True, dtype=torch.bfloat16 if preset.bf16 else torch.float32, **quantised
     )
     data = Dataset.from_list(rows)
     held = None

@@ -41,9 +41,13 @@ class Size:
     vocabulary: int = 800
     lr: float = 2e-3
     batch_tokens: int = 6144
+    batch_tokens_persistent: int = (
+        2400  # shorter episodes in smaller batches: about as many updates as stateless
+    )
     episodes: int = 60
     context: int = 2048
     max_turns: int = 40
+    cues: str = "none"
 
 
 SIZES = {
@@ -53,7 +57,7 @@ SIZES = {
         Size("cpu"),
         Size(
             "gpu", level="easy", style="varied", words=True, pairs=5000, width=512, layers=12, heads=8,
-            vocabulary=4096, lr=6e-4, batch_tokens=65_536, episodes=100, context=8192,
+            vocabulary=4096, lr=6e-4, batch_tokens=65_536, batch_tokens_persistent=32_768, episodes=100, context=8192,
         ),
     )
 }  # fmt: skip
@@ -75,7 +79,9 @@ def train_decoder(
     `match="tokens"` gives the stateless regime as many completion tokens as the persistent one has, instead of as
     many episodes. Both regimes share one tokenizer, trained on both.
     """
-    settings = TraceSettings(level=size.level, style=size.style, prompt="short", words=size.words)
+    settings = TraceSettings(
+        level=size.level, style=size.style, prompt="short", words=size.words, cues=size.cues
+    )
     seeds = range(TRAIN_SEED_BASE, TRAIN_SEED_BASE + size.pairs)
     records = list(make_pairs(settings, seeds))
     tokenizer = TraceTokenizer.train(
@@ -92,7 +98,11 @@ def train_decoder(
         DecoderConfig(len(tokenizer), size.width, size.layers, size.heads, positions=max(size.context, 4096))
     ).to(device)
     config = TrainConfig(
-        lr=size.lr, epochs=size.epochs, batch_tokens=size.batch_tokens, seed=seed, seconds=seconds
+        lr=size.lr,
+        epochs=size.epochs,
+        batch_tokens=size.batch_tokens if regime == "stateless" else size.batch_tokens_persistent,
+        seed=seed,
+        seconds=seconds,
     )
     last = decoder.train(model, examples, config, report=report)
     decoder.save(folder, model)
@@ -190,23 +200,21 @@ def two_by_two(
     cells: dict[str, list[study.Played]] = {}
     training = {}
     for regime in train_regimes:
-        folder = trained(
-            ctx, size, regime, seed=seed, match=match, device=device,
-            report=lambda row, regime=regime: report(
-                f"train {regime}: step {row['step']:.0f} of {row['steps']:.0f}, loss {row['loss']:.3f}"
-            ),
-        )  # fmt: skip
+
+        def trained_so_far(row: dict[str, float], regime: str = regime) -> None:
+            report(f"train {regime}: step {row['step']:.0f} of {row['steps']:.0f}, loss {row['loss']:.3f}")
+
+        folder = trained(ctx, size, regime, seed=seed, match=match, device=device, report=trained_so_far)
         training[regime] = json.loads((folder / "training.json").read_text())
         for name, ref in RUNTIMES.items():
             runtime = ctx.component(ref, dict(runtime_settings or {}), kind="runtime")
             cell = f"{regime[0].upper()}->{name[0].upper()}"
+
+            def played_so_far(line: str, cell: str = cell) -> None:
+                report(f"{cell}: {line}")
+
             cells[cell] = play_cell(
-                folder,
-                size,
-                runtime,
-                ctx,
-                settings=settings,
-                report=lambda line, cell=cell: report(f"{cell}: {line}"),
+                folder, size, runtime, ctx, device=device, settings=settings, report=played_so_far
             )
     return {
         "expert": expert,

@@ -27,7 +27,12 @@ def transcripts(view: RunView) -> list[Any]:
             if not output and what.get("error_type"):
                 output = " ".join(filter(None, (what["error_type"], what.get("missing_name"))))
             turns.append(Turn("agent", code=_text(action), output=output, state=_state(what)))
-        made += [Text(f"Episode {episode}, seed {truth.get('seed', '?')}, optimum {truth.get('optimal_value', '?')}"), Transcript(turns)]
+        made += [
+            Text(
+                f"Episode {episode}, seed {truth.get('seed', '?')}, optimum {truth.get('optimal_value', '?')}"
+            ),
+            Transcript(turns),
+        ]
     return made or [Text("The trace was not kept.")]
 
 
@@ -35,7 +40,10 @@ def _text(action: Any) -> str:
     if isinstance(action, dict) and "message" in action:
         return str(action["message"])
     if isinstance(action, dict) and "tool" in action:
-        words = [*map(repr, action.get("args", ())), *(f"{k}={v!r}" for k, v in (action.get("kwargs") or {}).items())]
+        words = [
+            *map(repr, action.get("args", ())),
+            *(f"{k}={v!r}" for k, v in (action.get("kwargs") or {}).items()),
+        ]
         return f"{action['tool']}({', '.join(words)})"
     return str(action)
 

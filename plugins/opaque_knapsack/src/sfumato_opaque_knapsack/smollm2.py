@@ -35,7 +35,7 @@ def convert(folder: Path) -> Path:
     source = gguf_file()
     where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
     tokenizer = AutoTokenizer.from_pretrained(**where)
-    read = AutoModelForCausalLM.from_pretrained(**where, torch_dtype=torch.float32)
+    read = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     kept = {
         k: v
         for k, v in read.config.to_dict().items()

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from sfumato_opaque_knapsack import prompts
-from sfumato_opaque_knapsack.conversation import Message, as_shown, merged, opening
+from sfumato_opaque_knapsack.conversation import Message, cue_text, merged, opening, with_cue
 from sfumato_opaque_knapsack.experts import REGIMES, ScriptedExpert
 from sfumato_opaque_knapsack.instances import generate, level_named
 from sfumato_opaque_knapsack.metrics import count_words
@@ -44,6 +44,8 @@ class TraceSettings:
         format: `aligned` writes what inference will show; `paper` writes what the released converter did: one merged
             system message, observations as `{"output": …}`, no user turn after a silent step, cut at 57,344 characters.
         words: a sentence before each block.
+        cues: `none`, or `globals_list`: each user message after an action ends with the names that survived it, or,
+            where nothing survives, that are lost.
     """
 
     level: str = "easy"
@@ -52,19 +54,23 @@ class TraceSettings:
     prompt: str = "full"
     format: str = attrs.field(default="aligned", validator=attrs.validators.in_(("aligned", "paper")))
     words: bool = True
+    cues: str = attrs.field(default="none", validator=attrs.validators.in_(("none", "globals_list")))
 
 
 def _messages(
-    settings: TraceSettings, lead: list[Message], turns: list[tuple[str, Ran]]
+    settings: TraceSettings, regime: str, lead: list[Message], turns: list[tuple[str, Ran]]
 ) -> tuple[list[Message], int]:
     """Return the conversation, and how many characters were cut off its end."""
     messages = list(lead)
+    if settings.cues == "globals_list" and settings.format == "aligned":
+        messages[-1] = {"role": "user", "content": with_cue(messages[-1]["content"], cue_text([], True))}
     for k, (message, ran) in enumerate(turns):
         messages.append({"role": "assistant", "content": message})
         if k + 1 == len(turns):
             break
         if settings.format == "aligned":
-            messages.append({"role": "user", "content": as_shown(ran.stdout)})
+            cue = cue_text(list(ran.names), regime == "persistent") if settings.cues == "globals_list" else ""
+            messages.append({"role": "user", "content": with_cue(ran.stdout, cue)})
         elif ran.stdout or ran.error:
             shown = {"error": ran.error} if ran.error else {"output": ran.stdout}
             messages.append({"role": "user", "content": json.dumps(shown)})
@@ -122,7 +128,7 @@ def _half(
         prompt=settings.prompt,
         persistent=regime == "persistent",
     )
-    messages, cut = _messages(settings, lead, turns)
+    messages, cut = _messages(settings, regime, lead, turns)
     pair = f"ok-{level.name}-{seed:06d}"
     record = {
         "id": f"{pair}-{regime[0]}",
@@ -136,7 +142,7 @@ def _half(
             "generator": GENERATOR,
             "renderer": RENDERER,
             "profile": settings.profile,
-            "cues": "none",
+            "cues": settings.cues,
             "format": settings.format,
             "score": round(outcome.score, 6),
             "solved": outcome.solved,

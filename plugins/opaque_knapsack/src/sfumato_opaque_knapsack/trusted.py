@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 import attrs
@@ -28,12 +29,13 @@ class ToolCallError(TypeError):
 
 @attrs.frozen
 class Ran:
-    """What one block did: printed text, the error or None, and the calls that reached the world."""
+    """What one block did: printed text, the error or None, the calls that reached the world, and the names bound since."""
 
     ok: bool
     stdout: str
     error: str | None
     tool_calls: tuple[tuple[str, tuple[Any, ...]], ...]
+    names: tuple[str, ...] = ()
 
 
 class TrustedInterpreter:
@@ -72,7 +74,13 @@ class TrustedInterpreter:
                 exec(compile(code, "<block>", "exec"), self._namespace)
             except Exception as problem:
                 error = f"{type(problem).__name__}: {problem}"
-        return Ran(error is None, printed.getvalue(), error, tuple(self._calls))
+        tools = {tool.name for tool in TOOLS}
+        names = tuple(
+            name
+            for name, value in self._namespace.items()
+            if not name.startswith("__") and name not in tools and not isinstance(value, ModuleType)
+        )
+        return Ran(error is None, printed.getvalue(), error, tuple(self._calls), names)
 
 
 def code_of(message: str) -> str:
