@@ -73,12 +73,12 @@ def initial_state(t: Transcription, problem: Problem, guess: Array) -> AdmmState
     coef = np.ascontiguousarray(guess.reshape(2 * c, -1))
     sample = coef @ t.samples
     velocity = sample[:, n : 2 * n]
-    heading = unwrapped_heading(velocity[:c], velocity[c:], problem.heading)
+    # The heading step comes first in an iteration; only the penalty consensus looks at this value.
+    heading = np.unwrap(np.arctan2(velocity[c:], velocity[:c]), axis=1)
     speed = np.clip(np.hypot(velocity[:c], velocity[c:]), 0.0, problem.speed_cap)
-    offset, scaled = _offsets(problem, sample, c, n)
-    del offset
+    _, scaled = _offsets(problem, sample, c, n)
     distance = np.sqrt((scaled**2).sum(axis=0))
-    pull = np.repeat(sample[:, :n] * m, 1, axis=0)
+    pull = sample[:, :n] * m
     weight = problem.weight
     share = np.stack([weight @ sample[:c], weight @ sample[c:]])
     return AdmmState(

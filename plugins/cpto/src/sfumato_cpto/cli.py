@@ -31,3 +31,33 @@ def verify(scenes: int, candidates: int, obstacles: int, seed: int, ipopt: bool,
             f"{row['problem']:<10}{row['solver']:<12}{row['solved']:>5}/{row['scenes']:<2}{row['gap']:>20.2e}"
             f"{row['violation']:>12.1e}{row['ms']:>10.2f}{row['ratio']:>8.1f}"
         )
+
+
+@click.command()
+@click.argument(
+    "family", type=click.Choice(["cruise", "racing", "noisy", "occluded-intersection", "occluded-pedestrian"])
+)
+@click.option(
+    "-o", "--output", default="course.html", show_default=True, help="A .html page or an animated .gif."
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the course.")
+@click.option("--seconds", default=20.0, show_default=True, help="Length at most.")
+def film(family: str, output: str, seed: int, seconds: float) -> None:
+    """Drive one course and write a playable top view (HTML) or an animation (GIF)."""
+    import attrs
+    import numpy as np
+
+    from sfumato_cpto.animate import animate, page, record
+    from sfumato_cpto.driver import Driver
+    from sfumato_cpto.simulator import scenes
+    from sfumato_cpto.solver import CPTOSolver
+
+    if not output.endswith((".html", ".gif")):
+        raise click.UsageError(f"expected an output ending in .html or .gif, got {output}")
+    rng = np.random.default_rng([seed, 0])
+    scene = getattr(scenes, family.replace("-", "_"))(rng)
+    scene = attrs.evolve(scene, max_time=min(scene.max_time, seconds))
+    html = output.endswith(".html")
+    frames = record(scene, Driver(CPTOSolver()), rng, every=1 if html else 2)
+    path = page(scene, frames, output) if html else animate(scene, frames, output, fps=5)
+    click.echo(f"{len(frames)} frames of {scene.kind} in {path}")

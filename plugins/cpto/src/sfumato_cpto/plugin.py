@@ -92,11 +92,16 @@ def sfumato_components() -> Iterator[ComponentSpec]:
 
 @hookimpl
 def sfumato_commands() -> Iterator[CommandSpec]:
-    """Yield `sfumato cpto verify`."""
+    """Yield `sfumato cpto verify` and `sfumato cpto film`."""
     yield CommandSpec(
         "verify",
         target="sfumato_cpto.cli:verify",
         help="Solve the same problems with other solvers, side by side.",
+    )
+    yield CommandSpec(
+        "film",
+        target="sfumato_cpto.cli:film",
+        help="Drive one course and write a playable top view or an animation.",
     )
 
 
