@@ -29,6 +29,7 @@ _WHERE = {
     "LightDark": "models.lightdark",
     "Mars": "models.mars",
     "Navigation": "models.navigation",
+    "CrowdNav": "models.crowdnav",
     "Model": "model",
     "Step": "model",
     "Transitions": "model",

@@ -18,6 +18,7 @@ _TASKS = (
     ("light-dark", "LightDarkTask", "LightDarkConfig", "Find the light, learn the position, stop at 0", "Sunberg 2018"),
     ("navigation", "NavigationTask", "NavigationConfig", "Find the gate in a partially known map", _SOURCE),
     ("mars", "MarsTask", "MarsConfig", "Two rovers among rocks, (5+m)² joint actions", "Cai et al. 2018"),
+    ("crowdnav", "CrowdNavTask", "CrowdNavConfig", "Cross a hall of curious and shy people", _SOURCE),
     ("file", "FileTask", "FileConfig", "The POMDP of a .pomdp file", "pomdp.org"),
 )
 _SOLVERS = (

@@ -48,7 +48,11 @@ class OnlinePolicy(Policy[int, int]):
             self._planner.warmup()
         assert self._planner is not None
         self._planner.reseed(rng)
-        self._filter = make_filter(model, c.filter, c.n_particles, c.exact_limit, rng)
+        own = getattr(model, "make_filter", None)
+        if own is not None:
+            self._filter = own(c.n_particles, rng, start.observation)
+        else:
+            self._filter = make_filter(model, c.filter, c.n_particles, c.exact_limit, rng)
         self._action = -1
         self._totals = {"decisions": 0, "simulated_steps": 0, "plan_seconds": 0.0, "max_plan_seconds": 0.0, "overflows": 0}
 
@@ -68,7 +72,7 @@ class OnlinePolicy(Policy[int, int]):
     def observe(self, step: Step[int]) -> None:
         """Condition the belief on what was seen."""
         if not (step.terminated or step.truncated):
-            self._filter.update(self._action, int(step.observation))
+            self._filter.update(self._action, step.observation)
 
     def notes(self) -> Mapping[str, Any]:
         """Return how many decisions were made and what they cost."""

@@ -10,6 +10,7 @@ from attrs import validators as v
 from sfumato_vopp.config import POMCPConfig, PORPPConfig, SearchConfig
 
 __all__ = [
+    "CrowdNavConfig",
     "FileConfig",
     "LaserTagConfig",
     "LightDarkConfig",
@@ -102,6 +103,14 @@ class MarsConfig(TaskConfig):
     layout_each_episode: bool = False
     discount: float = attrs.field(default=0.983, validator=_unit)
     max_steps: int = attrs.field(default=90, validator=v.ge(1))
+
+
+@attrs.frozen(kw_only=True)
+class CrowdNavConfig(TaskConfig):
+    """CrowdNav. ``n_pedestrians`` in the hall."""
+
+    n_pedestrians: int = attrs.field(default=300, validator=[v.ge(6), v.le(100_000)])
+    max_steps: int = attrs.field(default=200, validator=v.ge(1))
 
 
 @attrs.frozen(kw_only=True)

@@ -12,6 +12,7 @@ from sfumato.protocols import Context, Episode, Task
 from sfumato.records import Start, Step
 from sfumato_vopp.errors import FileFormatError, ModelError
 from sfumato_vopp.model import Model
+from sfumato_vopp.models.crowdnav import CrowdNav, CrowdWorld
 from sfumato_vopp.models.lasertag import LaserTag
 from sfumato_vopp.models.lightdark import LightDark
 from sfumato_vopp.models.mars import Mars
@@ -21,6 +22,7 @@ from sfumato_vopp.models.tag import Tag
 from sfumato_vopp.models.tiger import Tiger
 from sfumato_vopp.pomdpfile import load_pomdp
 from sfumato_vopp.task_config import (
+    CrowdNavConfig,
     FileConfig,
     LaserTagConfig,
     MarsConfig,
@@ -32,6 +34,7 @@ from sfumato_vopp.task_config import (
 
 __all__ = [
     "NO_OBSERVATION",
+    "CrowdNavTask",
     "FileTask",
     "Instance",
     "LaserTagTask",
@@ -212,6 +215,43 @@ class MarsTask(PomdpTask):
         if not c.layout_each_episode and hasattr(self, "model"):
             return self.model
         return Mars(c.n, c.m, c.layout_seed + index, c.discount)
+
+
+class CrowdEpisode(Episode[Any, int]):
+    """A hall full of people. Observations: robot x, y, then number, x, y of the six nearest; float64 [20]."""
+
+    def __init__(self, instance: Instance, world: CrowdWorld) -> None:
+        self._model, self._world = instance.model, world
+
+    def reset(self) -> Start[Any]:
+        """Show the model, and who stands near."""
+        return Start(self._world.observe(), {"pomdp_model": self._model})
+
+    def step(self, action: int) -> Step[Any]:
+        """Carry out an action; an id out of range raises ModelError."""
+        a = int(action)
+        if not 0 <= a < self._model.n_actions:
+            raise ModelError(f"expected an action in 0 … {self._model.n_actions - 1}, got {action}")
+        seen, reward, done = self._world.step(a)
+        return Step(seen, reward, done, False)
+
+    def truth(self) -> Mapping[str, Any]:
+        """Return who is curious, and where the robot ended."""
+        return {"curious": self._world.curious.tolist(), "last_state": self._world.robot.tolist()}
+
+
+class CrowdNavTask(PomdpTask):
+    """CrowdNav; see :mod:`sfumato_vopp.models.crowdnav`."""
+
+    config: CrowdNavConfig
+
+    def make_model(self) -> Model:
+        """Build the planner's model."""
+        return CrowdNav(self.config.discount)
+
+    def start(self, instance: Instance, ctx: Context, rng: np.random.Generator) -> Any:
+        """Fill the hall."""
+        return CrowdEpisode(instance, CrowdWorld(rng, self.config.n_pedestrians))
 
 
 class FileTask(PomdpTask):
