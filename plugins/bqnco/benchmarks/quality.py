@@ -38,18 +38,9 @@ def stats(costs, reference):
     return gaps.mean(), gaps.std(ddof=1) / np.sqrt(len(gaps))
 
 
-def rows_of(problem, n, count, seconds, effort):
-    arrays = generate.random_set(problem, np.random.default_rng(20260), count, n)
-    items = [from_arrays(problem, arrays, b) for b in range(count)]
-    reference = np.array([search_reference(i, np.random.default_rng(1), effort) for i in items])
+def with_network(problem, arrays, count, seconds, add, rows):
+    """Rows of the network's own decoders."""
     policy = BQPolicy.shipped(problem, limits=Limits(4096, 250))
-    rows = []
-
-    def add(name, costs, used, note=""):
-        mean, error = stats(costs, reference)
-        rows.append({"method": name, "gap": mean, "error": error, "cpu_seconds": used, "note": note})
-        print(f"{problem}{n} {name:<28} {mean:7.3f} ± {error:.3f} %  {used:8.4f} s  {note}", flush=True)
-
     policy.solve({k: a[:1] for k, a in arrays.items()})
     result, used = cpu(lambda: policy.solve(arrays))
     add("network, greedy", result.cost, used / count)
@@ -75,6 +66,21 @@ def rows_of(problem, n, count, seconds, effort):
             rng = np.random.default_rng(b)
             costs.append(policy.solve(env, seconds=limit, rng=rng, clock=time.process_time).cost[0])
         add(f"network, re-construct {limit:g} s", costs, (time.process_time() - began) / count)
+
+
+def rows_of(problem, n, count, seconds, effort, network):
+    arrays = generate.random_set(problem, np.random.default_rng(20260), count, n)
+    items = [from_arrays(problem, arrays, b) for b in range(count)]
+    reference = np.array([search_reference(i, np.random.default_rng(1), effort) for i in items])
+    rows = []
+
+    def add(name, costs, used, note=""):
+        mean, error = stats(costs, reference)
+        rows.append({"method": name, "gap": mean, "error": error, "cpu_seconds": used, "note": note})
+        print(f"{problem}{n} {name:<28} {mean:7.3f} ± {error:.3f} %  {used:8.4f} s  {note}", flush=True)
+
+    if network:
+        with_network(problem, arrays, count, seconds, add, rows)
     classical = [
         (m, 0.0)
         for m in methods.METHODS.values()
@@ -87,18 +93,23 @@ def rows_of(problem, n, count, seconds, effort):
         for limit in (seconds if problem == "cvrp" else (0.01, 0.1, 1.0))
     ]
     for method, limit in classical:
-        own = not method.module
         methods.run(method.name, items[0], max(limit / 10, 0.01), np.random.default_rng(0))
-        clock = time.process_time if own else time.perf_counter
+        clock = time.process_time
         costs, began = [], time.process_time()
         for b, item in enumerate(items):
-            plan = methods.run(method.name, item, limit, np.random.default_rng(b), None, clock)
+            try:
+                plan = methods.run(method.name, item, limit, np.random.default_rng(b), None, clock)
+            except RuntimeError as error:
+                print(f"{problem}{n} {method.name}, {limit:g} s: {error}", flush=True)
+                break
             costs.append(objective(item, plan))
+        if len(costs) < count:
+            continue
         add(
             method.name + (f", {limit:g} s" if method.anytime else ""),
             costs,
             (time.process_time() - began) / count,
-            "" if own else "limit in wall seconds: its own clock",
+            "limit in wall seconds" if method.name in ("fast-tsp", "ortools") else "",
         )
     return rows
 
@@ -109,6 +120,7 @@ def main():
     parser.add_argument("--instances", type=int, default=16)
     parser.add_argument("--n", type=int, default=100)
     parser.add_argument("--seconds", type=float, nargs="*", default=[1.0, 3.0])
+    parser.add_argument("--no-network", action="store_true", help="Classical rows only.")
     parser.add_argument("--effort", type=int, default=40)
     parser.add_argument("-o", "--output")
     a = parser.parse_args()
@@ -120,7 +132,7 @@ def main():
         "n": a.n,
     }
     for problem in a.problems:
-        report[problem] = rows_of(problem, a.n, a.instances, a.seconds, a.effort)
+        report[problem] = rows_of(problem, a.n, a.instances, a.seconds, a.effort, not a.no_network)
     report["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     if a.output:
         with open(a.output, "w") as handle:

@@ -144,7 +144,10 @@ def test_wrapped_solvers_return_feasible_solutions(name):
         pytest.skip(f"needs the optional package {chosen.module}")
     for problem in set(chosen.problems) - {"cvrptw"}:
         item = instance(problem, 12, seed=3)
-        value = objective(item, methods.run(name, item, 0.2, np.random.default_rng(0)))
+        # CP-SAT proves the optimum and stops; it only needs patience on a busy machine.
+        value = objective(
+            item, methods.run(name, item, 10.0 if name == "cp-sat" else 0.2, np.random.default_rng(0))
+        )
         assert np.isfinite(value)
 
 

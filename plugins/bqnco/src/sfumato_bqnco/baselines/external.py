@@ -105,8 +105,10 @@ def pyvrp(
             extra["service_duration"] = math.ceil(instance.service[v] * scale)
         if problem == "op":
             assert instance.prize is not None
-            # Prizes must outweigh any detour that the budget allows, or distance would be traded for prize.
-            extra |= {"required": False, "prize": round(instance.prize[v] / max(top, 1e-12) * 1e9)}
+            # The best prize is worth twenty budgets of distance: prizes decide, yet the penalty for passing the
+            # budget (which starts small) still bites. Far larger prizes kept its answers infeasible.
+            worth = instance.prize[v] / max(top, 1e-12) * 20.0 * max(instance.limit * scale, 1.0)
+            extra |= {"required": False, "prize": round(worth)}
         model.add_client(places[v], **extra)
     late = np.ceil(instance.metric().full() * scale).astype(np.int64) if windows is not None else 0 * matrix
     for i in range(n):
