@@ -3,12 +3,13 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import confine
 
 
-def in_child(attempt, *arguments) -> bool:
+def in_child(attempt: Callable[..., object], *arguments: object) -> bool:
     """Run something irrevocable in a forked child; True when it raised nothing."""
     pid = os.fork()
     if not pid:

@@ -302,8 +302,8 @@ class Runner:
         flags = AWAIT if message["await"] else 0
         if message["echo"]:
             tree = compile(source, filename, "exec", flags | ast.PyCF_ONLY_AST, True)
-            if tree.body and isinstance(tree.body[-1], ast.Expr):  # type: ignore[attr-defined]
-                tail = ast.Expression(tree.body.pop().value)  # type: ignore[attr-defined]
+            if tree.body and isinstance(tree.body[-1], ast.Expr):
+                tail = ast.Expression(tree.body.pop().value)
             code = compile(tree, filename, "exec", flags, True)
         else:
             code = compile(source, filename, "exec", flags, True)

@@ -16,6 +16,7 @@ import socket
 import stat
 import sys
 import time
+from typing import Any
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, FOLDER)
@@ -39,7 +40,7 @@ INSIDE_ID = 1000  # what the user is called in a user namespace of its own
 class Zygote:
     """Answers one request at a time: fork, signal, kill."""
 
-    def __init__(self, control: socket.socket, config: dict) -> None:
+    def __init__(self, control: socket.socket, config: dict[str, Any]) -> None:
         self.control = control
         self.config = config
         self.level = config["level"]
@@ -69,7 +70,7 @@ class Zygote:
         ):
             declared.figures_on_show()
         sys.path.remove(FOLDER)
-        sys.meta_path.insert(0, declared.DeclaredFinder(self.config["importable"], self.config["preload"]))  # type: ignore[arg-type]
+        sys.meta_path.insert(0, declared.DeclaredFinder(self.config["importable"], self.config["preload"]))
         return failed
 
     def confine(self) -> None:
@@ -111,7 +112,7 @@ class Zygote:
             request, fds = wire.receive_with_fds(self.control)
             if request is None:
                 break
-            answer: dict = {}
+            answer: dict[str, Any] = {}
             try:
                 if request["op"] == "fork":
                     answer = {"pid": self.fork(request, fds)}
@@ -146,7 +147,7 @@ class Zygote:
         except ProcessLookupError:
             return False
 
-    def kill(self, pid: int, leader: int, group: bool) -> dict:
+    def kill(self, pid: int, leader: int, group: bool) -> dict[str, Any]:
         """End a process and say how it ended; a death before this shows as it was.
 
         With `group` all descendants of the session end as well, parked snapshots among them.
@@ -164,13 +165,13 @@ class Zygote:
                 raise ProcessLookupError  # not of this session: the copy that named it has lied
             os.kill(pid, signal.SIGKILL)
             _, status, usage = os.wait4(pid, 0)
-            answer = {
+            answer: dict[str, Any] = {
                 "status": os.waitstatus_to_exitcode(status),
                 "cpu": usage.ru_utime + usage.ru_stime,
                 "rss": usage.ru_maxrss * 1024,
             }
         except (ProcessLookupError, ChildProcessError):
-            answer = {"status": None}  # type: ignore[dict-item]
+            answer = {"status": None}
         while group:  # orphans of the session have become children of this process
             try:
                 os.waitpid(-leader, 0)
@@ -178,7 +179,7 @@ class Zygote:
                 break
         return answer
 
-    def fork(self, request: dict, fds: list[int]) -> int:
+    def fork(self, request: dict[str, Any], fds: list[int]) -> int:
         pid = os.fork()
         if pid:
             self.children.add(pid)
@@ -197,7 +198,7 @@ class Zygote:
         finally:
             os._exit(71)
 
-    def become_child(self, request: dict, fds: list[int]) -> Runner:
+    def become_child(self, request: dict[str, Any], fds: list[int]) -> Runner:
         """Give up everything but the channel, the output pipes and the scratch directory."""
         channel, out, err, scratch = fds
         os.setsid()
@@ -230,7 +231,7 @@ class Zygote:
         return runner
 
 
-def limit_resources(limits: dict, base_bytes: int) -> None:
+def limit_resources(limits: dict[str, Any], base_bytes: int) -> None:
     """Set resource limits: address space beyond what is mapped now, CPU, file size, descriptors, core."""
     if sys.platform == "linux":
         soft = base_bytes + limits["memory_bytes"]
