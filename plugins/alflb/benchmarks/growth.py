@@ -20,7 +20,7 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def rule_row(n_tokens: int, n_experts: int, k: int, steps: int = 500) -> dict:
+def rule_row(n_tokens: int, n_experts: int, k: int, steps: int = 300) -> dict:
     problem = AlfProblem(fixed_scores("skew", n_tokens, n_experts, np.random.default_rng(0)), k)
     cpu = time.process_time()
     run = alf_run(problem, "prop_inv", 0.5, steps=steps, engine="compiled")

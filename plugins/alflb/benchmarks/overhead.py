@@ -75,7 +75,7 @@ def main() -> None:
             "layer: fused kernel": layer(lambda: fused(x)),
         }
     with torch.no_grad():
-        times = interleaved(contenders, 40)
+        times = interleaved(contenders, 15)
     for name, row in times.items():
         base = times[name.split(":")[0] + ": plain top-k"]
         row["cpu_ratio"] = row["cpu_ms"] / base["cpu_ms"]

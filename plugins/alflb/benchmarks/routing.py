@@ -50,7 +50,7 @@ def main() -> None:
     sizes = [(4096, 64, 8), (1024, 64, 8), (16384, 64, 8), (131072, 64, 8), (4096, 8, 2), (4096, 256, 8),
              (4096, 512, 8), (4096, 64, 1), (4096, 64, 2), (4096, 64, 32)]  # fmt: skip
     for n_tokens, n_experts, k in sizes:
-        times = interleaved(contenders(n_tokens, n_experts, k), 25 if n_tokens <= 16384 else 5)
+        times = interleaved(contenders(n_tokens, n_experts, k), 15 if n_tokens <= 16384 else 3)
         base = times["argpartition"]["cpu_ms"]
         for name, row in times.items():
             row["speed_over_argpartition"] = base / row["cpu_ms"]

@@ -98,7 +98,8 @@ def attach(
     rule, u: see `BiasRule`; u is meant for sigmoid scores, and for softmax gates it is multiplied by
     `softmax_rate(1, E)` of each layer unless scale_softmax is false. group: see `update_biases`.
     The state lies in the routers as submodule `balance`, so `model.state_dict()` holds it; attach before
-    loading a checkpoint that has it.
+    loading a checkpoint that has it. Attach copies of a model (deepcopy) apart: hooks of a copy would still
+    count into the original.
     Raises ArgumentError when the model has no routers that are understood, when one makes its weights
     in an unknown way, or when it is attached already.
     """

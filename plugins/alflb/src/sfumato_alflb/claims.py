@@ -117,7 +117,7 @@ def log_regret(
 
     what: 'slope' is the fitted slope per ln n over n >= 100, divided by theory; 'linear' is the mean cost
     of a batch over the last quarter divided by that over the second quarter (1 for linear growth);
-    'exponent' is the slope of log regret against log n over n >= 400.
+    'exponent' is `growth_exponent` over n >= 400.
     """
     n_tokens, n_experts, k = 256, 16, 2
     mu = uniform_modulus(n_tokens, n_experts)

@@ -109,9 +109,16 @@ def fitted_slope(regret: Floats, first: int = 100) -> float:
 
 
 def growth_exponent(regret: Floats, first: int = 400) -> float:
-    """Return the exponent of the regret's growth: the slope of log regret against log n over n >= first.
+    """Return the exponent of the regret's growth over n >= first, read off the cost per batch.
 
-    1 is linear growth, 0.5 a square root, near 0 logarithmic.
+    The mean cost in geometric bins is fitted as n^(a - 1): a is 1 for linear growth, 0.5 for a square
+    root, 0 for a logarithm. The cumulative curve itself would be bent by what the first batches cost.
     """
-    points = np.unique(np.geomspace(first, len(regret), 30).astype(int))
-    return float(np.polyfit(np.log(points), np.log(regret[points - 1]), 1)[0])
+    if not 1 <= first < len(regret) / 4:
+        raise ArgumentError(
+            "first", f"at least 1 and less than a quarter of {len(regret)} batches", repr(first)
+        )
+    edges = np.unique(np.geomspace(first, len(regret), 9).astype(int))
+    cost = np.diff(regret[edges - 1]) / np.diff(edges)
+    middle = np.sqrt(edges[1:] * edges[:-1])
+    return 1.0 + float(np.polyfit(np.log(middle), np.log(np.maximum(cost, 1e-300)), 1)[0])

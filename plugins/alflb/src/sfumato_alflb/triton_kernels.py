@@ -6,8 +6,7 @@ block, by summing one-hot rows, and reach memory with one atomic per expert per 
 Ties go to the lowest expert index, so this path equals the stable reference, which torch.topk need not.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: triton reads `tl.constexpr` from the signature.
 import torch
 import triton
 import triton.language as tl
