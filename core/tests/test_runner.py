@@ -60,6 +60,15 @@ def test_status_shows_stale_runs(sfumato, store, make_jobs, listener):
     assert "stale" not in sfumato("status", check=0).stdout
 
 
+def test_a_long_sweep_is_shown_with_its_shards_together(sfumato):
+    """The figures are those of the whole, run at once."""
+    words = ("run", "toys/coin", "--solver", "toys/belief", "--seeds", "41", "--isolation", "none")
+    (whole,) = [line.split() for line in sfumato(*words, check=0).stdout.splitlines() if "return" in line]
+    (parts,) = [line.split() for line in sfumato(*words, "--shards", "41", check=0).stdout.splitlines() if "return" in line]
+    assert parts[2:4] == ["(41", "runs)"]
+    assert parts[4:] == whole[2:]
+
+
 def test_random_death_changes_nothing(tmp_path, make_jobs, survivors):
     """200 runs, four workers at a time; workers and supervisors are killed with -9 at random.
 

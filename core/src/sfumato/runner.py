@@ -8,10 +8,11 @@ from typing import Literal, overload
 
 import attrs
 
+from sfumato import config, stats
 from sfumato.executors import Executor, Listener
 from sfumato.index import Index
 from sfumato.records import RunRecord, Status
-from sfumato.store import Store
+from sfumato.store import Store, canonical
 from sfumato.supervisor import MAX_INTERRUPTIONS, Job
 
 SETTLED = (Status.OK, Status.UNSUPPORTED)
@@ -94,6 +95,26 @@ class Records(Sequence[RunRecord]):
 
     def __iter__(self) -> Iterator[RunRecord]:
         return (self[k] for k in range(len(self)))
+
+
+def merged(store: Store, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return one record for all shards of one specification that ended ok, with the figures of their rows together.
+
+    For showing a long sweep: it belongs to no run, and its label tells how many runs it is made of.
+    """
+    groups: dict[str, list[str]] = {}
+    firsts: dict[str, RunRecord] = {}
+    for record in records:
+        if record.status is Status.OK:
+            key = record.label + canonical(config.unstructure(attrs.evolve(record.spec, instances="")))
+            groups.setdefault(key, []).append(record.run_id)
+            firsts.setdefault(key, record)
+    shown = []
+    for key, ids in groups.items():
+        rows = (row for run_id in ids for row in store.rows(run_id))
+        label = f"{firsts[key].label} ({len(ids)} runs)"
+        shown.append(attrs.evolve(firsts[key], run_id="", label=label, figures=stats.figures(rows)))
+    return shown
 
 
 def sweep(

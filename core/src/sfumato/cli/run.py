@@ -19,8 +19,11 @@ from sfumato.executors import executor
 from sfumato.experiment import Experiment, Settings, Use
 from sfumato.plugins import Registry
 from sfumato.records import RunRecord, Status
-from sfumato.runner import Planned, plan, sweep
+from sfumato.runner import Planned, merged, plan, sweep
 from sfumato.store import DEFAULT, Store
+
+MERGE_ABOVE = 40
+"""More runs than that are shown with the shards of one specification together."""
 
 
 @click.command("run")
@@ -152,7 +155,7 @@ def _report(records: Sequence[RunRecord], planned: Sequence[Planned], store: Sto
         for record in records:
             json_line(config.unstructure(record))
         return
-    figures_table(records)
+    figures_table(records if len(records) <= MERGE_ABOVE else merged(store, records))
     kept = sum(p.verdict == "kept" for p in planned)
     failed_before = [p for p in planned if p.verdict == "failed before"]
     if kept:
