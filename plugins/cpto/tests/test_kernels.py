@@ -60,17 +60,24 @@ def test_the_same_call_gives_the_same_bits():
     assert runs[0] == runs[1]
 
 
-def test_without_obstacles_the_iteration_converges_to_the_bounded_optimum():
-    settings = PlannerSettings(bounds=BOUNDS)
+@pytest.mark.parametrize("n_candidates", [2, 5])
+def test_without_obstacles_the_iteration_converges_to_the_bounded_optimum(n_candidates):
+    from sfumato_cpto.polish import Polisher
+
+    settings = PlannerSettings(bounds=BOUNDS, relaxation=1.6)
     t = Transcription(settings)
-    state, obstacles, hypotheses = scene(np.random.default_rng(1), 2, 0)
-    problem = build(settings, state, obstacles, hypotheses)
+    problem = build(settings, *scene(np.random.default_rng(1), n_candidates, 0))
     stage = Stage(iterations=3000, rho_box=200.0, rho_motion=0.0)
     factors = t.factors(stage, 0, problem.bounded)
     run = admm.initial_state(t, problem, coldstart.roll_out(t, problem))
     kernel_numba.run(t, factors, stage, problem, run, 3000, 0.0)
-    from sfumato_cpto.polish import Polisher
-
     polisher = Polisher(t)
     best = polisher.run(problem, run.sample, 1)
-    assert polisher.cost(problem, run.sample) == pytest.approx(best.cost, rel=1e-6)
+    assert best.feasible
+    assert polisher.cost(problem, run.sample) == pytest.approx(best.cost, rel=1e-8)
+    assert (
+        np.abs(run.sample - run.box)[
+            np.repeat(np.repeat(problem.bounded, t.n, axis=1), n_candidates, axis=0)
+        ].max()
+        < 1e-6
+    )

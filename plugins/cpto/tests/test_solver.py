@@ -240,3 +240,11 @@ def test_the_numpy_kernel_finds_the_same_plan():
         for kernel in ("numpy", "numba")
     ]
     assert plans[0].cost == pytest.approx(plans[1].cost, rel=1e-6)
+
+
+def test_hopeless_input_is_answered_after_one_attempt(solver):
+    inside = Obstacles([[4.0, 0.5]], [[15.0, 0.0]], [[5.6, 2.9]])
+    tight = Bounds(y=(-9.4, 9.4), v_x=(14.0, 16.0), a_x=(1.0, 3.0))
+    assert solver.plan(_STATE, inside, _ONE).attempts == 1
+    assert solver.plan(State(0, 0, 0, 15, acceleration=1.0), _CARS, _ONE, bounds=tight).attempts == 1
+    assert solver.plan(State(float("nan"), 0, 0, 1), _CARS, _ONE).attempts == 0

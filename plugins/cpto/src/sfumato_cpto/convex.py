@@ -121,6 +121,12 @@ def program(t: Transcription, problem: Problem, at: Array | None = None) -> Conv
     )  # fmt: skip
 
 
+def _ends(c: ConvexProgram, infinity: float = np.inf) -> tuple[Array, Array]:
+    # Our large finite stand-in for infinity would be taken at its word, as a badly scaled bound.
+    low = np.where(c.low <= -UNBOUNDED / 2, -infinity, c.low)
+    return low, np.where(c.high >= UNBOUNDED / 2, infinity, c.high)
+
+
 def _clarabel(c: ConvexProgram) -> tuple[bool, Array]:
     import clarabel
 
@@ -139,11 +145,15 @@ def _osqp(c: ConvexProgram) -> tuple[bool, Array]:
     import osqp
 
     a = sp.vstack([c.a, c.g], format="csc")
+    low, high = _ends(c)
+    data = (sp.triu(c.p, format="csc"), c.q, a, np.concatenate([c.b, low]), np.concatenate([c.b, high]))
+    settings = {"verbose": False, "eps_abs": 1e-6, "eps_rel": 1e-6, "max_iter": 50_000}
     solver = osqp.OSQP()
-    solver.setup(
-        sp.triu(c.p, format="csc"), c.q, a, np.concatenate([c.b, c.low]), np.concatenate([c.b, c.high]),
-        verbose=False, eps_abs=1e-6, eps_rel=1e-6, max_iter=50_000, polishing=True,
-    )  # fmt: skip
+    try:
+        solver.setup(*data, polishing=True, **settings)
+    except TypeError:  # called "polish" before OSQP 1.0
+        solver = osqp.OSQP()
+        solver.setup(*data, polish=True, **settings)
     result = solver.solve()
     return result.info.status == "solved", np.asarray(result.x, dtype=float)
 
@@ -153,9 +163,12 @@ def _piqp(c: ConvexProgram) -> tuple[bool, Array]:
 
     solver = piqp.SparseSolver()
     solver.settings.verbose = False
-    solver.settings.eps_abs = solver.settings.eps_rel = 1e-9
+    # Tighter than this it stalls on our scaling (objective near 1e4) and reports failure at a solved point.
+    solver.settings.eps_abs, solver.settings.eps_rel = 1e-6, 1e-9
+    solver.settings.eps_duality_gap_abs, solver.settings.eps_duality_gap_rel = 1e-6, 1e-9
+    low, high = _ends(c)
     unit = len(c.q)
-    solver.setup(c.p, c.q, c.a, c.b, c.g, c.low, c.high, np.full(unit, -np.inf), np.full(unit, np.inf))
+    solver.setup(c.p, c.q, c.a, c.b, c.g, low, high, np.full(unit, -np.inf), np.full(unit, np.inf))
     status = solver.solve()
     return "SOLVED" in str(status), np.array(solver.result.x)
 
@@ -165,7 +178,8 @@ def _proxqp(c: ConvexProgram) -> tuple[bool, Array]:
 
     qp = proxsuite.proxqp.sparse.QP(len(c.q), c.a.shape[0], c.g.shape[0])
     qp.settings.eps_abs, qp.settings.max_iter = 1e-8, 10_000
-    qp.init(c.p, c.q, c.a, c.b, c.g, c.low, c.high)
+    low, high = _ends(c, 1e20)
+    qp.init(c.p, c.q, c.a, c.b, c.g, low, high)
     qp.solve()
     return "SOLVED" in str(qp.results.info.status).upper(), np.array(qp.results.x)
 

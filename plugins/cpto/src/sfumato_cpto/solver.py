@@ -185,7 +185,7 @@ class CPTOSolver:
         certain = problem.present.all(axis=0) if problem.n_obstacles else np.zeros(0, dtype=bool)
         inside = bool((start_distance(problem)[certain] < 1.0).any())
         best, iterations, programs, attempts, residuals, late = self._search(
-            problem, previous, elapsed, limit
+            problem, previous, elapsed, limit, inside
         )
         if best is None:
             return self._empty(Status.TIME_LIMIT, "", brake, begun)
@@ -197,7 +197,7 @@ class CPTOSolver:
             status = Status.START_IN_COLLISION
         elif sound:
             status = Status.CONVERGED if best.converged else Status.MAX_ITER_FEASIBLE
-        elif self._box_is_empty(problem, sample):
+        elif attempts == 1 and self._box_is_empty(problem, sample):
             status = Status.EMPTY_BOX
         elif late:
             status = Status.TIME_LIMIT
@@ -238,7 +238,7 @@ class CPTOSolver:
         return escape(self.settings, problem, path, float(problem.speed_cap.max()))
 
     def _search(
-        self, problem: Problem, previous: Plan | None, elapsed: int, limit: float | None
+        self, problem: Problem, previous: Plan | None, elapsed: int, limit: float | None, once: bool
     ) -> tuple[Polished | None, int, int, int, Array, bool]:
         t, s = self.transcription, self.settings
         guess = None if previous is None else self.warm_guess(problem, previous, elapsed)
@@ -281,10 +281,11 @@ class CPTOSolver:
                 or least_h(problem, found.sample).min() > least_h(problem, best.sample).min()
             ):
                 best = found
-            if found.feasible:
+            if found.feasible or once:
                 break
-            if problem.n_obstacles == 0:
-                break  # bounds and start alone contradict each other; another start cannot help
+            # Where bounds and start alone contradict each other, another start cannot help.
+            if attempts == 1 and (problem.n_obstacles == 0 or self._box_is_empty(problem, found.sample)):
+                break
         return best, iterations, programs, attempts, residuals, late
 
     def _timid(self, problem: Problem, found: Polished, guess: Array, stop: bool) -> Array:
