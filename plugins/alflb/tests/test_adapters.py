@@ -94,6 +94,17 @@ def test_the_bias_balances_a_stream_and_has_little_regret() -> None:
     assert plain["affinity_lost"] == pytest.approx(0.0, abs=1e-12)
 
 
+def test_group_limited_routing_is_balanced_too() -> None:
+    """On a fixed matrix and on a stream; the further constraint costs affinity."""
+    grouped = BiasConfig("prop_sqrt", 0.1, iterations=200, groups=4, top_groups=2)
+    free = BiasConfig("prop_sqrt", 0.1, iterations=200)
+    for task in (ScoresTask(SMALL), StreamTask(StreamConfig(n_batches=60))):
+        limited, _ = figures(task, BiasSolver(grouped))
+        unlimited, _ = figures(task, BiasSolver(free))
+        assert limited["wrong_choices"] == 0.0 and limited["max_vio_global"] < 0.2
+        assert limited["affinity_lost"] > unlimited["affinity_lost"]
+
+
 @pytest.mark.parametrize("kind", ["iid", "walk", "shift"])
 def test_every_kind_of_stream_runs(kind: str) -> None:
     """Also for methods that look at the batch, which have no running bias to regret."""

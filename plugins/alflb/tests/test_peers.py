@@ -108,3 +108,22 @@ def test_empty_batches_pass_through() -> None:
     problem = AlfProblem(np.zeros((0, 4)), 2)
     for peer in (bip(problem), two_sided_quantile(problem), sinkhorn(problem), expert_choice(problem)):
         assert peer.chosen.shape == (0, 4)
+
+
+def test_group_limited_routing_equals_a_loop(rng: np.random.Generator) -> None:
+    """4 groups of 3, two of them a token; and with all groups it is plain routing."""
+    from sfumato_alflb.peers import group_limited
+
+    problem = AlfProblem(rng.random((60, 12)), 3)
+    bias = rng.random(12) * 0.2
+    chosen = group_limited(problem, bias, 4, 2).chosen
+    for total, got in zip(problem.scores + bias, chosen, strict=True):
+        strength = [sum(sorted(total[3 * g : 3 * g + 3])[-2:]) for g in range(4)]
+        groups = sorted(range(4), key=lambda g: -strength[g])[:2]
+        allowed = [e for e in range(12) if e // 3 in groups]
+        assert set(np.flatnonzero(got)) == set(sorted(allowed, key=lambda e: -total[e])[:3])
+    assert (group_limited(problem, bias, 4, 4).chosen == problem.route(bias).chosen).all()
+    for groups, top, argument in ((5, 1, "groups"), (4, 5, "top_groups"), (12, 2, "top_groups")):
+        with pytest.raises(ArgumentError) as caught:
+            group_limited(problem, bias, groups, top)
+        assert caught.value.argument == argument

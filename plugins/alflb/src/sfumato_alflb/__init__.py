@@ -75,6 +75,7 @@ _EXPORTS = {
     "ServingMonitor": "serving",
     "place_experts": "serving",
     "Placement": "serving",
+    "group_limited": "peers",
 }
 
 __all__ = [
@@ -118,6 +119,7 @@ __all__ = [
     "find_cycle",
     "fitted_slope",
     "fixed_scores",
+    "group_limited",
     "iid_modulus",
     "improvement_over_run",
     "load_report",

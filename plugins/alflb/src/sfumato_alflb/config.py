@@ -87,8 +87,9 @@ class RouterChoice:
 class BiasConfig:
     """The bias rules. iterations: updates on a fixed matrix (on a stream: one per batch).
 
-    mu: for rule 'ogd'; 0 takes the mean curvature of the first batch (see `estimate_convexity`). engine: 'numpy' or 'compiled'. groups,
-    top_groups, sequence, score: used where a model is trained.
+    mu: for rule 'ogd'; 0 takes the mean curvature of the first batch (see `estimate_convexity`). engine:
+    'numpy' or 'compiled'. groups, top_groups: limit every token to that many of the groups, 0 for no
+    limit. sequence, score: used where a model is trained.
     """
 
     rule: str = attrs.field(default="sign", validator=v.in_(RULE_NAMES))

@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 
 from .errors import ArgumentError
-from .problem import AlfProblem, Bools, Floats, route
+from .problem import AlfProblem, Bools, Floats, route, top_k_stable
 
 
 @attrs.frozen(eq=False)
@@ -114,6 +114,30 @@ def expert_choice(problem: AlfProblem) -> PeerRouting:
         best = np.argsort(-problem.scores, axis=0, kind="stable")[: min(capacity, n_tokens)]
         np.put_along_axis(chosen, best, True, axis=0)
     return PeerRouting(chosen, None)
+
+
+def group_limited(problem: AlfProblem, bias: Floats, n_groups: int, top_groups: int) -> PeerRouting:
+    """Route by `score + bias`, but every token within its top_groups best of n_groups runs of experts.
+
+    A group counts as much as the sum of its two best entries. Ties go to the lowest index. Groups keep a
+    token's traffic on few machines; they are a further constraint, so balance costs more affinity.
+    Source: DeepSeek-V3, arXiv:2412.19437, section 2.1.2.
+    """
+    size = problem.n_experts // n_groups if n_groups >= 1 else 0
+    if n_groups < 1 or problem.n_experts % n_groups:
+        raise ArgumentError("groups", f"a divisor of E = {problem.n_experts}", repr(n_groups))
+    if not 1 <= top_groups <= n_groups or top_groups * size < problem.k:
+        raise ArgumentError(
+            "top_groups", f"1..{n_groups} groups that hold at least k = {problem.k} experts", repr(top_groups)
+        )
+    total = problem.scores + bias
+    grouped = total.reshape(-1, n_groups, size)
+    n_best = min(2, size)
+    strength = np.partition(grouped, size - n_best, axis=2)[:, :, size - n_best :].sum(axis=2)
+    keep = np.zeros(strength.shape, dtype=np.bool_)
+    np.put_along_axis(keep, top_k_stable(strength, top_groups), True, axis=1)
+    limited = np.where(keep[:, :, None], grouped, -np.inf).reshape(total.shape)
+    return PeerRouting(route(limited, np.zeros(problem.n_experts), problem.k).chosen, np.asarray(bias))
 
 
 class SwitchOffsets:

@@ -23,7 +23,7 @@ from .config import (
 )
 from .convexity import estimate_convexity
 from .lp import lp_reference
-from .problem import AlfProblem, Floats
+from .problem import AlfProblem, Bools, Floats
 from .rules import BiasRule
 from .run import alf_run
 from .tasks import ROUTER_CHOICE, SCORES
@@ -60,8 +60,14 @@ class BiasPolicy(Policy[Any, Any]):
             )  # fmt: skip
         if self._rule is None:
             self._rule = self._first_rule(observation)
+        problem = AlfProblem(observation, self._public["k"])
+        if config.groups:
+            # A bias alone does not say which groups a token keeps: the action is the assignment.
+            if self._public["n_batches"] == 1:
+                for n in range(1, config.iterations + 1):
+                    self._bias = self._bias + self._rule.delta(self._grouped(problem).sum(axis=0), n)
+            return self._grouped(problem)
         if self._public["n_batches"] == 1:
-            problem = AlfProblem(observation, self._public["k"])
             run = alf_run(problem, self._rule, steps=config.iterations, engine=config.engine)
             self._bias = run.bias
             self._notes = {
@@ -69,6 +75,12 @@ class BiasPolicy(Policy[Any, Any]):
                 "objective": run.objective, "cycle": list(run.cycle or ()),
             }  # fmt: skip
         return self._bias
+
+    def _grouped(self, problem: AlfProblem) -> Bools:
+        config = self.config
+        return peers.group_limited(
+            problem, self._bias, config.groups, config.top_groups or config.groups
+        ).chosen
 
     def _first_rule(self, scores: Floats) -> BiasRule:
         config = self.config
