@@ -39,6 +39,7 @@ class SearchConfig:
         clip: preferences are kept within clip/η of the node's best, so that no exponential underflows to NaN.
         storage: "dense" keeps a row of |A| at each expanded node, "sparse" only the actions tried; None: dense up to 64
             actions.
+        reuse_tree: after ``advance(action, observation)`` the next search goes on in the subtree below them (backend numba).
         max_nodes: belief nodes a tree may hold; a search that reaches it stops early and says so.
         clock: "wall" for real deadlines; "cpu" counts this thread's processor time, for comparisons on a shared machine.
     """
@@ -61,6 +62,7 @@ class SearchConfig:
     root_mixing: float = attrs.field(default=0.0, validator=[v.ge(0), v.le(1)])
     clip: float = attrs.field(default=80.0, validator=_positive)
     storage: Literal["dense", "sparse"] | None = attrs.field(default=None, validator=v.optional(v.in_(("dense", "sparse"))))
+    reuse_tree: bool = attrs.field(default=False, validator=v.instance_of(bool))
     max_nodes: int = attrs.field(default=20_000_000, validator=[v.instance_of(int), v.ge(16)])
     clock: Literal["wall", "cpu"] = attrs.field(default="wall", validator=v.in_(("wall", "cpu")))
 

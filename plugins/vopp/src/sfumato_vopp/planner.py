@@ -41,6 +41,7 @@ class PlanStats:
         root_entropy: of the root policy, in nats.
         eta: inverse temperature used.
         backend, storage: what ran.
+        reused: belief nodes kept from the search before.
     """
 
     iterations: int
@@ -57,6 +58,7 @@ class PlanStats:
     eta: float
     backend: str
     storage: str
+    reused: int = 0
 
 
 @attrs.frozen
@@ -158,9 +160,9 @@ class OnlinePlanner:
         limits = self._limits(deadline, horizon, max_episodes, max_steps)
         root = self._checked(belief)
         self._cancelled.clear()
-        self._start(root, int(self._rng.integers(2**63)))
+        reused = self._start(root, int(self._rng.integers(2**63)))
         iterations, episodes, reason = self._search(opened, *limits)
-        return self._decision(started, iterations, episodes, reason)
+        return self._decision(started, iterations, episodes, reason, reused)
 
     def _limits(
         self, deadline: float | None, horizon: int | None, episodes: int | None, steps: int | None
@@ -191,9 +193,10 @@ class OnlinePlanner:
             root = Belief.of((root.particles[alive], None if root.weights is None else root.weights[alive]), self.model.state_width)
         return root
 
-    def _start(self, root: Belief, seed: int) -> None:
+    def _start(self, root: Belief, seed: int) -> int:
         cumulative = None if root.weights is None else np.cumsum(root.weights)
         self._tree.begin(root.particles, cumulative, seed)
+        return 0
 
     def _search(
         self, opened: float, seconds: float | None, horizon: int, max_episodes: int | None, max_steps: int | None
@@ -233,7 +236,7 @@ class OnlinePlanner:
             return max(1, min(n, _PILOT), min(n, fitting)) if left > 0 else 1
         return min(n, fitting) if fitting >= min(n, _PILOT) else 0
 
-    def _decision(self, started: float, iterations: int, episodes: int, reason: str) -> Decision:
+    def _decision(self, started: float, iterations: int, episodes: int, reason: str, reused: int) -> Decision:
         tree = self._tree
         psi, visits, values, value = tree.root()
         if not np.any(visits > 0):
@@ -244,7 +247,7 @@ class OnlinePlanner:
         stats = PlanStats(
             iterations, episodes, tree.steps, tree.n_beliefs, tree.n_action_nodes, tree.depth_histogram(),
             time.perf_counter() - started, tree.nbytes, tree.overflow, reason, float(-(positive * np.log(positive)).sum()),
-            self.eta, self.backend, tree.storage,
+            self.eta, self.backend, tree.storage, reused,
         )  # fmt: skip
         return Decision(action, psi, policy, values, visits, value, stats)
 
@@ -279,6 +282,28 @@ class VOPP(OnlinePlanner):
         self._init(model, SearchConfig() if config is None else config, rng)
         self.eta = self.config.resolve_eta(model.reward_range)
         self._tree, self.backend = make_tree(model, self.config, self.eta, backend, device)
+
+        self._step_taken: tuple[int, int] | None = None
+        if self.config.reuse_tree and not hasattr(self._tree, "reroot"):
+            raise ModelError(f"reuse_tree needs backend 'numba', got {self.backend!r}")
+
+    def advance(self, action: int, observation: int) -> None:
+        """Say what was done and seen since the last decision, so that with ``reuse_tree`` the next search goes on there."""
+        self._step_taken = (int(action), int(observation))
+
+    def reseed(self, rng: np.random.Generator) -> None:
+        """Draw the seeds of later decisions from this generator, and forget the tree."""
+        super().reseed(rng)
+        self._step_taken = None
+
+    def _start(self, root: Belief, seed: int) -> int:
+        taken, self._step_taken = self._step_taken, None
+        if self.config.reuse_tree and taken is not None:
+            cumulative = None if root.weights is None else np.cumsum(root.weights)
+            kept = self._tree.reroot(*taken, root.particles, cumulative, seed)
+            if kept > 0:
+                return int(kept)
+        return super()._start(root, seed)
 
     def _policy(self, preferences: Array, visits: Array) -> Array:
         weights = np.exp(self.eta * (preferences - preferences.max()))

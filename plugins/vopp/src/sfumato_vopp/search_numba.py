@@ -487,3 +487,78 @@ def depths(n_beliefs, bel, act):  # type: ignore[no-untyped-def]
     for b in range(1, n_beliefs):
         out[b] = out[act[bel[b].parent].bel] + 1
     return out
+
+
+@njit(cache=True)
+def find_child(act_node, observation, mask, table, bel):  # type: ignore[no-untyped-def]
+    """Return the belief below an action node on an observation, or -1."""
+    p = child_slot(act_node, observation, mask)
+    while table[p] >= 0:
+        b = table[p]
+        if bel[b].parent == act_node and bel[b].obs == observation:
+            return b
+        p = (p + 1) & mask
+    return -1
+
+
+@njit(cache=True)
+def compact(root, n_beliefs, n_acts, bel, act, bel_map, act_map):  # type: ignore[no-untyped-def]
+    """Move the subtree below belief ``root`` to the front of the arrays; returns (beliefs, action nodes) kept.
+
+    One pass in the order of ids, parents before children, so every move goes to a lower place. Indexes of weights are
+    dropped, and the lists put in the order of action ids again, as nodes without an index need them.
+    """
+    kept = 0
+    kept_acts = 0
+    for b in range(n_beliefs):
+        bel_map[b] = -1
+    for e in range(n_acts):
+        act_map[e] = -1
+    bel_map[root] = 0
+    for b in range(root + 1, n_beliefs):
+        if bel_map[act[bel[b].parent].bel] >= 0:
+            bel_map[b] = 1
+    for b in range(root, n_beliefs):
+        if bel_map[b] >= 0:
+            bel_map[b] = kept
+            kept += 1
+    for e in range(n_acts):
+        if bel_map[act[e].bel] >= 0:
+            act_map[e] = kept_acts
+            kept_acts += 1
+    for e in range(n_acts):
+        to = act_map[e]
+        if to >= 0:
+            act[to] = act[e]
+            act[to].bel = bel_map[act[e].bel]
+            act[to].child = -1
+            act[to].born = -1
+            if act[to].next >= 0:
+                act[to].next = act_map[act[to].next]
+    for b in range(root, n_beliefs):
+        to = bel_map[b]
+        if to >= 0:
+            bel[to] = bel[b]
+            bel[to].stamp = -1
+            bel[to].parent = act_map[bel[to].parent]
+            if bel[to].row != -1:
+                bel[to].row = -3
+                head = -1
+                e = act_map[bel[to].first] if bel[to].first >= 0 else -1
+                while e >= 0:
+                    following = act[e].next
+                    if head < 0 or act[e].id < act[head].id:
+                        act[e].next = head
+                        head = e
+                    else:
+                        f = head
+                        while act[f].next >= 0 and act[act[f].next].id < act[e].id:
+                            f = act[f].next
+                        act[e].next = act[f].next
+                        act[f].next = e
+                    e = following
+                bel[to].first = head
+    bel[0].parent = -1
+    bel[0].obs = -1
+    bel[0].share = 0.0
+    return kept, kept_acts

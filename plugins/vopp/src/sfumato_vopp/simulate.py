@@ -86,4 +86,6 @@ def play(
         if out.terminal[0]:
             return Episode(total, True, stats, records)
         belief.update(decision.action, observation)
+        if hasattr(planner, "advance"):
+            planner.advance(decision.action, observation)
     return Episode(total, False, stats, records)

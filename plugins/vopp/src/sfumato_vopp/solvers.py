@@ -73,6 +73,8 @@ class OnlinePolicy(Policy[int, int]):
         """Condition the belief on what was seen."""
         if not (step.terminated or step.truncated):
             self._filter.update(self._action, step.observation)
+            if isinstance(self._planner, VOPP) and np.ndim(step.observation) == 0:
+                self._planner.advance(self._action, int(step.observation))
 
     def notes(self) -> Mapping[str, Any]:
         """Return how many decisions were made and what they cost."""

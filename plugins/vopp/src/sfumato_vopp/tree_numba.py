@@ -91,14 +91,10 @@ class NumbaTree:
 
     def begin(self, particles: Array, cumulative: Array | None, seed: int) -> None:
         """Empty the tree and set the root belief: particles [N, width], cumulative weights [N] or None (equal)."""
-        self._particles = np.ascontiguousarray(particles, self._model.state_dtype)
-        self._weighted = cumulative is not None
-        self._cumulative = np.ones(1) if cumulative is None else np.ascontiguousarray(cumulative, np.float64)
-        self._seed = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
+        self._set_root(particles, cumulative, seed)
         self._counters[:] = 0
         self._counters[k.N_BELIEFS] = 1
         self._set_mask(min(1 << 12, self._table.size))
-        self.overflow = False
         root = self._bel
         for name, value in (("parent", -1), ("n", 0), ("obs", -1), ("hint", 0), ("share", 0), ("v", 0), ("untried", 0)):
             root[name][0] = value
@@ -109,6 +105,38 @@ class NumbaTree:
             few = self._particles[:256]
             root["hint"][0] = float(np.sum(self._model.value_hint(few, np.zeros(len(few), np.int64))))
             root["hint_n"][0] = len(few)
+
+    def _set_root(self, particles: Array, cumulative: Array | None, seed: int) -> None:
+        self.overflow = False
+        self._particles = np.ascontiguousarray(particles, self._model.state_dtype)
+        self._weighted = cumulative is not None
+        self._cumulative = np.ones(1) if cumulative is None else np.ascontiguousarray(cumulative, np.float64)
+        self._seed = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
+
+    def reroot(self, action: int, observation: int, particles: Array, cumulative: Array | None, seed: int) -> int:
+        """Keep the subtree below an action and an observation, and make it the tree; returns the belief nodes kept.
+
+        Returns 0, and leaves a tree that has to be begun anew, where the search never came that way. The particles have to
+        follow the same history, or the kept averages are those of another belief.
+        """
+        e = int(self._bel["first"][0]) if self._bel["row"][0] != k.LEAF else -1
+        while e >= 0 and int(self._act["id"][e]) != action:
+            e = int(self._act["next"][e])
+        if e < 0:
+            return 0
+        b = int(k.find_child(e, observation, int(self._counters[k.HASH_MASK]), self._table, self._bel))
+        if b < 0 or self._bel["row"][b] == k.LEAF:
+            return 0
+        n_beliefs, n_acts = self.n_beliefs, self.n_action_nodes
+        kept, kept_acts = k.compact(
+            b, n_beliefs, n_acts, self._bel, self._act, np.empty(n_beliefs, np.int64), np.empty(n_acts, np.int64)
+        )
+        self._set_root(particles, cumulative, seed)
+        mask = int(self._counters[k.HASH_MASK])
+        self._counters[:] = 0
+        self._counters[k.N_BELIEFS], self._counters[k.N_ACTIONS] = kept, kept_acts
+        self._set_mask(mask + 1)
+        return int(kept)
 
     def _set_mask(self, size: int) -> None:
         self._counters[k.HASH_MASK] = size - 1

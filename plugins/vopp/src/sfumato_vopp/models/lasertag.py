@@ -50,7 +50,7 @@ class LaserTag(ScalarModel):
 
     n_actions = 5
     n_observations = None
-    reward_range = (-10.0, 10.0)
+    reward_range = (-1.0, 10.0)  # a tag in vain is no sensible action
 
     def __init__(
         self, obstacles: tuple[tuple[int, int], ...] | None = None, layout_seed: int = 0, discount: float = 0.95
