@@ -194,11 +194,11 @@ class Child:
             deadline = time.monotonic() + grace
             while not self.exited() and time.monotonic() < deadline:
                 time.sleep(0.02)
-        self._tree.kill_strays()  # before the root goes: its children are known by their parent
+        self._tree.kill_children()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
         self._process.wait()
-        self._tree.kill_strays()  # whoever was born in between
+        self._tree.kill_strays()
         if self._group is not None:
             self._group.remove()
         self._errors.seek(0)

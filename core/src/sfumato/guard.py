@@ -47,10 +47,12 @@ def _watch(worker: int) -> None:
     poll.register(0, 0)  # no event asked for: only that the other end was closed is told
     poll.poll()
     tree = Tree(worker, os.environ.get(MARKER, ""))
-    for _ in range(3):  # whoever is being born while we look is found the next time
-        tree.kill_strays()
+    with suppress(ProcessLookupError):
+        os.kill(worker, signal.SIGSTOP)  # it starts nothing more while we look
+    tree.kill_children()
     with suppress(ProcessLookupError):
         os.kill(worker, signal.SIGKILL)
+    tree.kill_strays()
     if entrance := os.environ.get(CGROUP):
         Group(Path(entrance).parent).remove()
     os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,15 +50,30 @@ class Tree:
         self.peak_mb = max(self.peak_mb, size)
         return size
 
+    def kill_children(self) -> None:
+        """Kill every descendant but the root that is known now: while the root lives, its children are told by it."""
+        if HAS_PROC:
+            self.look()
+            self._kill(self._known)
+
     def kill_strays(self) -> None:
-        """Kill every descendant but the root: those seen before, and those that carry the marker."""
+        """Kill whoever is left, also those that changed session and parent: they carry the marker."""
         if not HAS_PROC:
             return
-        self.look()
-        for pid in {*self._known, *marked(self._marker)} - {self.pid, os.getpid()}:
-            if self._known.get(pid) in (None, start_time(pid)):
+        for _ in range(20):
+            if not self._kill({*self._known, *marked(self._marker)}):
+                return
+            time.sleep(0.005)  # who was born while we looked is found the next time
+
+    def _kill(self, pids: Iterable[int]) -> int:
+        count = 0
+        for pid in set(pids) - {self.pid, os.getpid()}:
+            born = start_time(pid)
+            if born is not None and self._known.get(pid, born) == born:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
+                    count += 1
+        return count
 
 
 def _children(pid: int) -> list[int]:

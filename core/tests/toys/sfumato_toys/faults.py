@@ -16,7 +16,7 @@ from sfumato.protocols import Episode, Policy, Solver, Task
 from sfumato.records import Start, Step
 
 FAULTS = Literal["none", "nan-reward", "endless", "raise", "sleep-in-c", "allocate", "fork", "segfault", "exit", "kill-self",
-                 "step-after-end", "too-few", "print", "unrecordable", "daemon", "children", "sys-exit", "fill-disk", "hang-at-exit"]
+                 "step-after-end", "too-few", "print", "unrecordable", "daemon", "children", "sys-exit", "hang-at-exit"]
 
 
 @attrs.frozen
