@@ -11,6 +11,7 @@ et al., UAI 2021. The distance bias, the relative features and the ATSP edge bia
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,8 @@ class _Attention(nn.Module):
         self.key = nn.Linear(context_width, self.content * n_heads, bias=False)
         self.value = nn.Linear(context_width, inner)
         self.out = nn.Linear(inner, width, bias=False)
+        self.square = context_width == width == inner
+        self._cache: tuple[Any, Tensor, Tensor] | None = None
         for layer in (self.query, self.key, self.value, self.out):
             nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(self.value.bias)
@@ -53,7 +56,46 @@ class _Attention(nn.Module):
     def _split(self, x: Tensor, size: int) -> Tensor:
         return x.unflatten(-1, (self.n_heads, size)).transpose(1, 2)
 
+    def _fused(self) -> tuple[Tensor, Tensor]:
+        """One matrix for queries, keys and values of self-attention, and the bias of the output; inference only.
+
+        Its input is x, followed, with the distance bias, by p, -|p|^2 and 1. The bias of the values passes through the
+        softmax unchanged (its rows sum to one), so it is added once, behind the output matrix.
+        """
+        parameters = list(self.parameters())
+        # In-place updates (an optimiser, load_state_dict) raise a version, a move to another device the address.
+        state = tuple((w._version, w.data_ptr()) for w in parameters if not w.is_inference())
+        if self._cache is None or self._cache[0] != state:
+            rows = []
+            for which, weight in enumerate(
+                (self.query.weight * self.scale, self.key.weight, self.value.weight)
+            ):
+                block = weight.unflatten(0, (self.n_heads, -1))
+                if hasattr(self, "slope"):
+                    block = F.pad(block, (0, 4, 0, _BIAS_DIMS if which < 2 else 0))
+                    if which == 0:
+                        slope = F.softplus(self.slope)
+                        block[:, -3, -4] = block[:, -2, -3] = 2.0 * slope
+                        block[:, -1, -1] = slope
+                    elif which == 1:
+                        block[:, -3, -4] = block[:, -2, -3] = block[:, -1, -2] = 1.0
+                rows.append(block.flatten(0, 1))
+            self._cache = (state, torch.cat(rows), self.out.weight @ self.value.bias)
+        return self._cache[1], self._cache[2]
+
+    def _infer(self, x: Tensor, mask: Tensor | None, xy: Tensor | None) -> Tensor:
+        """Self-attention with one product for queries, keys and values."""
+        weight, bias = self._fused()
+        if xy is not None:
+            square = -xy.square().sum(-1, keepdim=True)
+            x = torch.cat((x, xy, square, torch.ones_like(square)), -1)
+        q, k, v = F.linear(x, weight).unflatten(-1, (3, self.n_heads, self.head)).permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+        return F.linear(out.transpose(1, 2).flatten(-2), self.out.weight, bias)
+
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None, xy: Tensor | None = None) -> Tensor:
+        if x is context and self.square and torch.is_inference_mode_enabled() and x.dtype == torch.float32:
+            return self._infer(x, mask, xy)
         q = self._split(self.query(x), self.content) * self.scale
         k = self._split(self.key(context), self.content)
         v = self._split(self.value(context), self.head)
