@@ -155,6 +155,29 @@ def test_a_model_is_trained_under_each_choice_from_the_same_start() -> None:
     assert figures(task, solver, TrainingEvaluator())[1] == digest
 
 
+def test_the_load_section_recomputes_loads_from_the_actions() -> None:
+    """And says so in a sentence where no trace was kept."""
+    parts = pytest.importorskip("sfumato.report.parts", reason="needs the report")
+    from sfumato_alflb.sections import loads
+
+    task = StreamTask(StreamConfig(n_batches=4, n_tokens=30, n_experts=5))
+    instance = next(iter(task.instances(RunContext())))
+
+    class View:
+        kept: dict = {"native.actions": np.zeros((4, 5))}
+
+        def trace(self, episode):
+            return self.kept
+
+        def instance(self, episode):
+            return instance
+
+    table = np.array(loads(View()).figure["data"][0]["z"])
+    assert table.shape == (5, 4) and np.allclose(table.mean(axis=0), 1.0, atol=1e-3)
+    View.kept = {}
+    assert isinstance(loads(View()), parts.Text)
+
+
 def test_one_batch_methods_decline_to_train_a_model() -> None:
     """With a reason and advice."""
     refusal = LpSolver().supports(CharLmTask(), None)  # type: ignore[arg-type]

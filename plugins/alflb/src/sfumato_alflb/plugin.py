@@ -105,6 +105,9 @@ def sfumato_doctor() -> Iterator[Finding]:
 
 @hookimpl
 def sfumato_report_sections() -> Iterator[ReportSection]:
+    """Yield loads over batches, biases and rewards of a stream, and training curves."""
+    given = ("alflb/scores", "alflb/stream")
+    yield ReportSection("Load of each expert", target="sfumato_alflb.sections:loads", tasks=given)
     yield ReportSection("Biases over steps", target="sfumato_alflb.report:biases", tasks=("alflb/stream",))
     yield ReportSection("Reward over steps", target="sfumato_alflb.report:reward", tasks=("alflb/stream",))
     yield ReportSection("Training", target="sfumato_alflb.report:training", tasks=("alflb/char-lm",))
