@@ -203,11 +203,11 @@ def iterate(t: Transcription, factors: Factors, stage: Stage, problem: Problem, 
         for block in range(3):
             span = slice(block * n, block * n + s.n_consensus)
             for axis in range(2):
-                part = slice(axis * c, (axis + 1) * c)
-                lift = state.sample[part, span] + state.dual_share[part, span]
+                half = slice(axis * c, (axis + 1) * c)
+                lift = state.sample[half, span] + state.dual_share[half, span]
                 state.share[axis, span] = w @ lift
-                gap = state.sample[part, span] - state.share[axis, span]
-                state.dual_share[part, span] += gap
+                gap = state.sample[half, span] - state.share[axis, span]
+                state.dual_share[half, span] += gap
                 residual_share = max(residual_share, float(np.abs(gap).max()))
         state.share_heading[near] = w @ (state.heading + state.dual_share_heading)[:, near]
         state.dual_share_heading[:, near] += state.heading[:, near] - state.share_heading[near]

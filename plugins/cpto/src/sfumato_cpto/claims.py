@@ -138,7 +138,7 @@ def against_ipopt(n_scenes: int = 50, n_candidates: int = 2, seed: int = 0) -> d
 
 
 def contacts(
-    family: str = "cruise", seeds: int = 200, n_obstacles: int = 6, certified: bool = False
+    family: str = "cruise", seeds: int = 200, n_obstacles: int = 6, certified: bool = True
 ) -> dict[str, Any]:
     """Measure the share of courses with a contact that the vehicle is to blame for, with its Wilson interval."""
     settings = PlannerSettings()

@@ -49,6 +49,7 @@ def study(
     seconds: list[float] = []
     at_fault: list[int] = []
     violations: Counter[str] = Counter()
+    certified: list[bool] = []
     cpu = time.process_time()
     for seed in seeds:
         rng = np.random.default_rng([seed, 0])
@@ -70,6 +71,7 @@ def study(
         rows.append(row)
         statuses.update(entry["status"] for entry in driver.log)
         violations.update(driver.monitor.violations)
+        certified += [entry["certified"] for entry in driver.log if entry["certified"] is not None]
         seconds += [entry["plan_seconds"] for entry in driver.log]
         if row["at_fault"]:
             at_fault.append(seed)
@@ -81,7 +83,7 @@ def study(
     result: dict[str, Any] = {
         "seeds": n, "at_fault": len(at_fault), "at_fault_low": low, "at_fault_high": high, "at_fault_seeds": at_fault,
         "cycles": cycles, "statuses": dict(statuses), "feasible_share": good / max(cycles, 1),
-        "violations": dict(violations), "plan_ms_mean": float(ms.mean()), "plan_ms_p95": float(np.percentile(ms, 95)),
+        "certified_share": float(np.mean(certified)) if certified else None, "violations": dict(violations), "plan_ms_mean": float(ms.mean()), "plan_ms_p95": float(np.percentile(ms, 95)),
         "plan_ms_max": float(ms.max()), "cpu_ms_per_cycle": 1e3 * (time.process_time() - cpu) / max(cycles, 1),
     }  # fmt: skip
     for name in (

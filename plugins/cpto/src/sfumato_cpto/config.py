@@ -217,7 +217,7 @@ class PlannerConfig:
 
     n_obstacles: int = attrs.field(default=6, validator=v.ge(1))
     n_candidates: int = attrs.field(default=3, validator=v.ge(1))
-    certified: bool = False
+    certified: bool = True
     deadline: float = attrs.field(default=0.0, validator=_NOT_NEGATIVE)
     kernel: str = attrs.field(default="numba", validator=v.in_(("numba", "numpy")))
     shared_points: int = attrs.field(default=5, validator=v.ge(3))

@@ -13,7 +13,9 @@ import numpy as np
 
 from sfumato_cpto.admm import Array
 from sfumato_cpto.config import PlannerSettings
+from sfumato_cpto.fallback import Fallback, along_path
 from sfumato_cpto.hypotheses import Interpreter, Situation
+from sfumato_cpto.problem import InputError
 from sfumato_cpto.safety import Assumptions, Certificate, Monitor, certify
 from sfumato_cpto.solver import CPTOSolver, Plan
 
@@ -22,6 +24,7 @@ class Driver:
     """Drives with `CPTOSolver`.
 
     Attributes:
+        certified: whether a plan is released only with a fall-back that is clear of every user's reachable occupancy.
         log: one dict per cycle since `reset`: status, seconds, segment [2, N] planned, gap, programs, iterations.
         plan, situation: those of the last cycle.
     """
@@ -50,6 +53,7 @@ class Driver:
         self._driven: Plan | None = None
         self._elapsed = 0
         self._acceleration: float | None = None
+        self._manoeuvre = ""
         self.monitor = Monitor(Assumptions(brake=self.solver.settings.brake), public)
         self._public = public
 
@@ -120,6 +124,7 @@ class Driver:
         state = situation.state
         settings: PlannerSettings = self.solver.settings
         if plan.status.is_feasible and (certificate is None or certificate.clear):
+            self._manoeuvre = certificate.manoeuvre if certificate is not None else ""
             self._driven, self._elapsed = plan, 0
             weight = _weights(situation, len(plan.position))
             position, velocity, a = (
@@ -131,7 +136,7 @@ class Driver:
                 return situation.frame.command(situation.world, position, velocity, settings.dt)
             return plan.command
         # No plan to drive: the verified fall-back along the path of the last good plan.
-        back = plan.fallback
+        back = self._carry_on(situation) if self._manoeuvre else plan.fallback
         if back is None:
             self._acceleration = -settings.brake
             return max(state.speed - settings.brake * settings.dt, 0.0), 0.0
@@ -142,6 +147,24 @@ class Driver:
             velocity = speed * np.array([np.cos(direction), np.sin(direction)])
             return situation.frame.command(situation.world, back.position[:, 1], velocity, settings.dt)
         return back.command
+
+    def _carry_on(self, situation: Situation) -> Fallback | None:
+        # The manoeuvre that was clear of everything reachable when the last plan was released, along that plan's path.
+        try:
+            problem = self.solver.build(
+                situation.state, situation.obstacles, situation.hypotheses, situation.bounds
+            )
+        except InputError:
+            return None
+        path = None
+        if self._driven is not None:
+            path = self._driven.shared
+            direction = np.array([np.cos(problem.heading), np.sin(problem.heading)])
+            path = path[:, direction @ (path - problem.start[:, :1]) > 0.05]
+        rates = {"brake": -self.solver.settings.brake, "hard brake": -8.0, "keep": 0.0, "clear zone": 2.0}
+        return along_path(
+            self.solver.settings, problem, path, rates[self._manoeuvre], float(problem.speed_cap.max())
+        )
 
 
 def _weights(situation: Situation, n_candidates: int) -> Array:

@@ -117,7 +117,7 @@ def _iterate(
         dual_box=s["dual_box"] + relaxed - box, dual_motion=s["dual_motion"] + residual_motion,
         dual_heading=s["dual_heading"] + residual_heading, dual_obstacle=dual_obstacle, distance=distance, pull=pull,
     )  # fmt: skip
-    residual_share = 0.0
+    residual_share: Any = 0.0
     if penalty:
         share, dual = s["share"], s["dual_share"]
         for block in range(3):

@@ -187,7 +187,7 @@ class World:
         scene, p = self.scene, self.scene.perception
         position, heading, speed, size = self._stack()
         velocity = speed[:, None] * np.stack([np.cos(heading), np.sin(heading)], axis=1)
-        valid = np.isfinite(position).all(axis=1)
+        valid = np.logical_and.reduce(np.isfinite(position), axis=1)
         position, velocity = np.where(valid[:, None], position, 0.0), np.where(valid[:, None], velocity, 0.0)
         heading = np.where(valid, heading, 0.0)
         distance = np.hypot(*(position - self.ego[:2]).T)
