@@ -57,10 +57,8 @@ def test_every_component_can_be_built() -> None:
         if spec.config is None:
             target()
             continue
-        if spec.name == "vopp/file":
-            continue  # needs a file
         module, name = spec.config.split(":")
-        target(getattr(import_module(module), name)())
+        target(getattr(import_module(module), name)(**spec.sample))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +111,7 @@ def test_every_task_starts_steps_and_is_filtered(rng) -> None:  # type: ignore[n
     from importlib import import_module
 
     for spec in sfumato_components():
-        if spec.kind != "task" or spec.name in ("vopp/file", "vopp/crowdnav"):
+        if spec.kind != "task" or spec.name == "vopp/crowdnav":
             continue
         module, name = spec.target.split(":")
         config = getattr(import_module(spec.config.split(":")[0]), spec.config.split(":")[1])()

@@ -40,6 +40,17 @@ _SOLVERS = (
 )  # fmt: skip
 
 
+_ONLINE: dict[str, object] = {"seconds": None, "max_episodes": 40, "n_episodes": 20, "n_particles": 200}
+#: Settings under which a solver can be tried in seconds.
+_SAMPLES: dict[str, dict[str, object]] = {
+    "planner": _ONLINE,
+    "pomcp": _ONLINE,
+    "porpp": _ONLINE,
+    "qmdp": {},
+    "sarsop": {"gap": 2.0, "solve_seconds": 2.0, "max_trials": 3},
+}
+
+
 @hookimpl
 def sfumato_components() -> Iterator[ComponentSpec]:
     """Yield the tasks, the solvers and the evaluator."""
@@ -47,11 +58,12 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         yield ComponentSpec(
             "task", f"vopp/{name}", target=f"sfumato_vopp.tasks:{target}", config=f"sfumato_vopp.task_config:{config}",
             version=1, summary=summary, source=source, evaluators=("vopp/discounted-return",),
+            sample={"max_steps": 5, **({"n": 7, "m": 3} if name == "mars" else {})},
         )  # fmt: skip
     for name, target, config, summary, source, backends in _SOLVERS:
         yield ComponentSpec(
             "solver", f"vopp/{name}", target=f"sfumato_vopp.solvers:{target}", config=f"sfumato_vopp.task_config:{config}",
-            version=1, summary=summary, source=source, backends=backends, timing="exclusive",
+            version=1, summary=summary, source=source, backends=backends, timing="exclusive", sample=_SAMPLES[name],
         )  # fmt: skip
     yield ComponentSpec(
         "evaluator", "vopp/discounted-return", target="sfumato_vopp.evaluators:DiscountedReturn", version=1,

@@ -115,9 +115,13 @@ class CrowdNavConfig(TaskConfig):
 
 @attrs.frozen(kw_only=True)
 class FileConfig(TaskConfig):
-    """A ``.pomdp`` file. ``path``: where it lies. The file's own discount is used; ``discount`` here is ignored."""
+    """A ``.pomdp`` file; its own discount is used, and ``discount`` here is ignored.
 
-    path: str = ""
+    Attributes:
+        path: where the file lies; "example:tiger" is the one that comes with the package.
+    """
+
+    path: str = "example:tiger"
 
 
 @attrs.frozen(kw_only=True)

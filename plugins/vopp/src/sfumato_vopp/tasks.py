@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from importlib.resources import files
 from typing import Any, ClassVar
 
 import attrs
@@ -20,7 +21,7 @@ from sfumato_vopp.models.navigation import Navigation
 from sfumato_vopp.models.rocksample import MAPS, RockSample, random_rocks
 from sfumato_vopp.models.tag import Tag
 from sfumato_vopp.models.tiger import Tiger
-from sfumato_vopp.pomdpfile import load_pomdp
+from sfumato_vopp.pomdpfile import load_pomdp, parse_pomdp
 from sfumato_vopp.task_config import (
     CrowdNavConfig,
     FileConfig,
@@ -261,6 +262,10 @@ class FileTask(PomdpTask):
 
     def make_model(self) -> Model:
         """Read the file."""
-        if not self.config.path:
-            raise FileFormatError("expected a file, got none; give one with -t path=PROBLEM.pomdp")
-        return load_pomdp(self.config.path)
+        path = self.config.path
+        if path.startswith("example:"):
+            example = files("sfumato_vopp").joinpath("examples", path.removeprefix("example:") + ".pomdp")
+            if not example.is_file():
+                raise FileFormatError(f"expected example:tiger or the path of a file, got {path!r}")
+            return parse_pomdp(example.read_text(encoding="utf-8"))
+        return load_pomdp(path)
