@@ -194,3 +194,10 @@ def test_eight_episodes_at_once_give_what_they_give_one_by_one(runtime):
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(play, range(16)))
     assert together == alone
+
+
+def test_doctor_says_which_level_this_machine_permits():
+    from sfumato_runtime_stateless import plugin
+
+    (finding,) = plugin.sfumato_doctor()
+    assert finding.subject == "runtime-stateless/isolation" and "level" in finding.message

@@ -33,7 +33,7 @@ def sfumato_doctor() -> Iterator[Finding]:
     level = "ok" if best.level == 2 else "warning" if best.level == 1 else "error"
     yield Finding(
         level,  # type: ignore[arg-type]
-        "isolation of untrusted code",
+        "runtime-stateless/isolation",
         f"this machine permits level {best.level} of 2" + (f": {missing}" if missing else ""),
         ""
         if best.level == 2
