@@ -40,7 +40,7 @@ def test_a_cluster_starts_by_itself_and_statuses_mean_the_same(sfumato, tmp_path
     """One run ends well with the same bits, one sleeps in C past its limit, one crashes."""
     experiment = tmp_path / "x.toml"
     experiment.write_text(
-        "[limits]\nseconds = 4\n[[task]]\nuse='toys/fault'\nfault='sleep-in-c'\n[[task]]\nuse='toys/fault'\n"
+        "[limits]\nseconds = 6\n[[task]]\nuse='toys/fault'\nfault='sleep-in-c'\n[[task]]\nuse='toys/fault'\n"
         "[[task]]\nuse='toys/fault'\nfault='segfault'\n[[solver]]\nuse='toys/noop'\n"
     )
     here = sfumato("run", str(experiment), "--json", "-j", "2", "--store", str(tmp_path / "here"), check=1)

@@ -244,6 +244,8 @@ def test_an_index_that_is_damaged_or_foreign_is_built_again(store, text):
     (store.root / "index.sqlite").write_text(text)
     with Index(store) as index:
         assert [s.run_id for s in index.summaries()] == [run_id]
+    if text:
+        assert (store.root / "index.sqlite.old").read_text() == text
     with Index(store) as index:
         assert [s.run_id for s in index.summaries()] == [run_id]
 

@@ -203,8 +203,8 @@ def _open(path: Path) -> sqlite3.Connection:
             database.close()
         except sqlite3.DatabaseError:
             pass
-        with suppress(OSError):
-            path.unlink()
+        with suppress(OSError):  # it may be somebody's after all: nothing is thrown away
+            path.replace(path.with_suffix(".sqlite.old"))
     return _fresh(":memory:")
 
 
