@@ -77,6 +77,8 @@ ESCAPES = {
     "kill everybody": "import os; os.kill(-1, 0); print('REACHED')",
     "kill the group": "import os; os.killpg(0, 0); print('REACHED')",
     "signal through fcntl": "import fcntl, os, socket\na, b = socket.socketpair()\nfcntl.fcntl(a, 8, os.getppid()); print('REACHED')",
+    "the operator's share of pipe memory": "import fcntl, os; fcntl.fcntl(os.pipe()[0], 1031, 1 << 20); print('REACHED')",
+    "a lease on a system file": "import fcntl, os; fcntl.fcntl(os.open(os.__file__, os.O_RDONLY), 1024, 0); print('REACHED')",
     "signal number through fcntl": "import fcntl, socket\na, b = socket.socketpair()\nfcntl.fcntl(a, 10, 9); print('REACHED')",
     "signal through ioctl": "import fcntl, socket, struct, os\na, b = socket.socketpair()\nfcntl.ioctl(a, 0x8901, struct.pack('i', os.getppid())); print('REACHED')",
     "type into a terminal": "import fcntl; fcntl.ioctl(0, 0x5412, b'x'); print('REACHED')",

@@ -58,7 +58,7 @@ getgroups getpgrp getpgid getsid sched_yield sched_getaffinity sched_getparam sc
 sched_get_priority_max sched_get_priority_min getpriority getrandom getrlimit setrlimit exit exit_group
 restart_syscall wait4 waitid getcpu
 """)
-FCNTL_COMMANDS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1031, 1032, 1034)
+FCNTL_COMMANDS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034)
 IOCTL_COMMANDS = (
     0x5401,
     0x5413,
