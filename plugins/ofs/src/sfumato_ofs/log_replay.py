@@ -112,6 +112,4 @@ def _labels(bandit: ThresholdBandit, event: dict[str, Any]) -> None:
     if event["mode"] == "observed-scores":
         bandit._scored.add_labels({k: np.array(v, dtype=np.float64) for k, v in event["counts"].items()})
     elif event["complete"]:
-        bandit._search.statistics.add_reward(
-            np.array([event["arm"]]), np.array([_number(event["reward"])]), event["n"] / bandit.batch_size
-        )
+        bandit._search.add_late_reward(event["arm"], _number(event["reward"]), event["n"] / bandit.batch_size)

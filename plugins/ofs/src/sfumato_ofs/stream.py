@@ -68,12 +68,21 @@ def _refresh_row(s: ArmStatistics) -> None:
 
 
 class StreamSearch(OptimisticFeasible):
-    """Optimistic Feasible Search for one stream of batches."""
+    """Optimistic Feasible Search for one stream of batches.
+
+    With bounds that hold at any time every bound moves every round. They are then kept as means and roots of counts and
+    worked out when the next choice needs them.
+    """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        c = self.config
+        c, s = self.config, self.statistics
         self._plain = c.block == 1 and c.detect == c.loss_cap == 0.0 and not (c.monotone or c.window)
+        self._lazy = self._plain and c.anytime and c.discount == 1.0
+        # An unseen mean is infinitely hopeful and its radius 0, so that no bound needs a case of its own.
+        self._reward_mean, self._reward_root = np.full(s.n_arms, np.inf), np.zeros(s.n_arms)
+        self._residual_mean = np.full((s.n_arms, s.n_residuals), -np.inf)
+        self._residual_root = np.zeros((s.n_arms, s.n_residuals))
 
     def update_one(
         self,
@@ -84,22 +93,68 @@ class StreamSearch(OptimisticFeasible):
         weight: float = 1.0,
     ) -> None:
         """Take in one batch under arm j."""
-        if self._plain:
+        if self._lazy:
+            s = self.statistics
+            s.round += 1
+            s.plays[0, j] += weight
+            if reward == reward:
+                s.rewarded[0, j] += weight
+                s.reward_sum[0, j] += weight * reward
+                self._note_reward(j)
+            for i, g in enumerate(residuals):
+                if g == g:
+                    s.seen[0, j, i] = n = s.seen.item(0, j, i) + weight
+                    s.residual_sum[0, j, i] = total = s.residual_sum.item(0, j, i) + weight * g
+                    self._residual_mean[j, i] = total / n + s.margin
+                    self._residual_root[j, i] = 1.0 / math.sqrt(n)
+        elif self._plain:
             add_one(self.statistics, j, reward, residuals, weight)
         else:
             row = None if rates is None else rates[None]
             self.update(np.array([j]), np.array([reward]), np.array([residuals]), row, weight)
 
+    def add_late_reward(self, j: int, reward: float, weight: float) -> None:
+        """Take in the reward of an earlier batch under arm j, now that its labels are complete."""
+        self.statistics.add_reward(np.array([j]), np.array([reward]), weight)
+        if self._lazy:
+            self._note_reward(j)
+
+    def _note_reward(self, j: int) -> None:
+        n = self.statistics.rewarded.item(0, j)
+        self._reward_mean[j] = self.statistics.reward_sum.item(0, j) / n
+        self._reward_root[j] = 1.0 / math.sqrt(n)
+
+    def settle(self) -> None:
+        """Work out the bounds of this round, where they are kept as means and roots."""
+        if not self._lazy:
+            return
+        s = self.statistics
+        width = s.width
+        upper, lower, worst = s.upper_reward[0], s.lower[0], s.worst[0]
+        np.multiply(self._reward_root, s.reward_scale * width, out=upper)
+        upper += self._reward_mean
+        np.multiply(self._residual_root, s.residual_scales * width, out=lower)
+        np.subtract(self._residual_mean, lower, out=lower)
+        np.copyto(worst, lower[:, 0])
+        for i in range(1, s.n_residuals):
+            np.maximum(worst, lower[:, i], out=worst)
+
+    def bounds(self) -> tuple[FloatArray, FloatArray]:
+        self.settle()
+        return super().bounds()
+
     def _optimistic(self) -> IntArray:
         if self._rates is not None:
             return super()._optimistic()
+        self.settle()
         s = self.statistics
         score = np.where((s.worst[0] <= 0.0) & self.allowed, s.upper_reward[0], -np.inf)
         j = int(score.argmax())
         best = score.item(j)
         reason = Reason.FEASIBLE_OPTIMISTIC
         if best == -math.inf:
-            score = np.where(self.allowed, -s.violation[0], -np.inf)
+            violation = np.maximum(s.lower[0], 0.0).sum(axis=1) if self._lazy else s.violation[0]
+            score = np.where(self.allowed, -violation, -np.inf)
             j = int(score.argmax())
             best = score.item(j)
             reason = Reason.LEAST_VIOLATION

@@ -369,9 +369,7 @@ class ThresholdBandit:
             facts["n"] = len(batch)
             self.log.append("labels", facts)
             if complete:
-                self._search.statistics.add_reward(
-                    np.array([arm]), np.array([reward]), len(batch) / self.batch_size
-                )
+                self._search.add_late_reward(arm, reward, len(batch) / self.batch_size)
         if complete:
             del self._waiting[number]
         else:
@@ -475,6 +473,7 @@ class ThresholdBandit:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that decides what comes next; `load_state_dict` of it resumes bit for bit."""
+        self._search.settle()
         return copy.deepcopy(
             {
                 "version": STATE_VERSION,
