@@ -55,7 +55,7 @@ def main() -> None:
     by_experts = [rule_row(4096, e, min(8, e // 2)) for e in (8, 16, 32, 64, 128, 256, 512)]
     by_k = [rule_row(4096, 64, k) for k in (1, 2, 4, 8, 16, 32)]
     everything = ("flow", "highs", "highs-ds", "highs-ipm")
-    exact = [exact_row(2**p, 64, 8, everything if p <= 12 else ("flow", "highs")) for p in range(8, 15)]
+    exact = [exact_row(2**p, 64, 8, everything if p <= 11 else ("flow", "highs")) for p in range(8, 14)]
     save("growth", {"tokens": by_tokens, "experts": by_experts, "k": by_k, "exact": exact})
 
 
