@@ -171,3 +171,17 @@ def test_crowdnav_is_played_from_what_is_seen() -> None:
         policy.observe(step)
         observation = step.observation
     assert observation.shape == (20,) and policy.notes()["decisions"] == 3
+
+
+def test_a_step_after_the_end_is_refused() -> None:
+    from sfumato.errors import ProtocolError
+    from sfumato_vopp.task_config import LightDarkConfig
+    from sfumato_vopp.tasks import LightDarkTask
+
+    task, ctx = LightDarkTask(LightDarkConfig()), context(1)
+    (instance,) = task.instances(ctx)
+    episode = task.start(instance, ctx, ctx.stream("world", 0))
+    episode.reset()
+    assert episode.step(2).over
+    with pytest.raises(ProtocolError, match="after the end"):
+        episode.step(2)

@@ -20,7 +20,8 @@ __all__ = ["survivor_bias", "tiger_gap", "tiger_value", "time_ratio"]
 
 
 def _summary(values: np.ndarray, details: dict[str, Any]) -> dict[str, Any]:
-    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    # A single value here is one that is computed exactly, so its interval is itself.
+    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
     mean = float(values.mean())
     return {"value": mean, "low": mean - half, "high": mean + half, "n": len(values), "details": details}
 

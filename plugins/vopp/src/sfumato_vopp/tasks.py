@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
+from sfumato.errors import ProtocolError
 from sfumato.protocols import Context, Episode, Task
 from sfumato.records import Start, Step
 from sfumato_vopp.errors import FileFormatError, ModelError
@@ -60,12 +61,18 @@ class Instance:
     model: Model
 
 
+def _refuse_after_end(over: bool) -> None:
+    if over:
+        raise ProtocolError("expected no step after the end of the episode, got one; begin a new episode")
+
+
 class PomdpEpisode(Episode[int, int]):
     """A model played from one hidden start state."""
 
     def __init__(self, instance: Instance, state: Any, rng: np.random.Generator) -> None:
         self._model, self._state, self._rng = instance.model, state, rng
         self._start = state
+        self._over = False
 
     def reset(self) -> Start[int]:
         """Show the model, and no observation yet."""
@@ -76,12 +83,14 @@ class PomdpEpisode(Episode[int, int]):
 
         Raises:
             ModelError: an action id out of range.
+            ProtocolError: the episode has ended.
         """
+        _refuse_after_end(self._over)
         a = int(action)
         if not 0 <= a < self._model.n_actions:
             raise ModelError(f"expected an action in 0 … {self._model.n_actions - 1}, got {action}")
         out = self._model.step(self._state, np.array([a]), self._rng)
-        self._state = out.states
+        self._state, self._over = out.states, bool(out.terminal[0])
         return Step(int(out.observations[0]), float(out.rewards[0]), bool(out.terminal[0]), False)
 
     def truth(self) -> Mapping[str, Any]:
@@ -223,17 +232,20 @@ class CrowdEpisode(Episode[Any, int]):
 
     def __init__(self, instance: Instance, world: CrowdWorld) -> None:
         self._model, self._world = instance.model, world
+        self._over = False
 
     def reset(self) -> Start[Any]:
         """Show the model, and who stands near."""
         return Start(self._world.observe(), {"pomdp_model": self._model})
 
     def step(self, action: int) -> Step[Any]:
-        """Carry out an action; an id out of range raises ModelError."""
+        """Carry out an action; an id out of range raises ModelError, a step after the end ProtocolError."""
+        _refuse_after_end(self._over)
         a = int(action)
         if not 0 <= a < self._model.n_actions:
             raise ModelError(f"expected an action in 0 … {self._model.n_actions - 1}, got {action}")
         seen, reward, done = self._world.step(a)
+        self._over = done
         return Step(seen, reward, done, False)
 
     def truth(self) -> Mapping[str, Any]:
