@@ -147,3 +147,27 @@ def test_lora_training_runs_through_trl_and_its_adapter_loads(folder, tmp_path):
     assert json.loads((out / "training.json").read_text())["regime"] == "persistent"
     backend = TransformersBackend(folder, adapter=out, temperature=0.0, max_tokens=3)
     assert backend.complete(CHAT[:2], 0).completion_tokens >= 1
+
+
+def test_smollm2s_end_marks_are_mended():
+    """Read from GGUF, its messages would end with the mark that begins them."""
+    from types import SimpleNamespace
+
+    from sfumato_opaque_knapsack.smollm2 import mend_ends
+
+    class Marks:
+        ids = {"<|endoftext|>": 0, "<|im_start|>": 1, "<|im_end|>": 2}
+        eos_token, pad_token = "<|im_start|>", None
+        eos_token_id = property(lambda self: self.ids[self.eos_token])
+        pad_token_id = property(lambda self: self.ids[self.pad_token])
+
+    model = SimpleNamespace(
+        config=SimpleNamespace(eos_token_id=1, pad_token_id=2),
+        generation_config=SimpleNamespace(eos_token_id=1, pad_token_id=2),
+    )
+    mend_ends(Marks(), model)
+    assert (model.config.eos_token_id, model.generation_config.eos_token_id, model.config.pad_token_id) == (
+        2,
+        2,
+        0,
+    )

