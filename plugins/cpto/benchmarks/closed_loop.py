@@ -25,7 +25,8 @@ FAMILIES = {
     "dense": partial(scenes.cruise, n_cars=26, slow=True),
 }
 DRIVERS = {
-    "planner": Driver,
+    "planner": partial(Driver, certified=True),
+    "uncertified": Driver,
     "independent": baselines.IndependentDriver,
     "worst-case": baselines.WorstCaseDriver,
     "most-likely": baselines.MostLikelyDriver,
