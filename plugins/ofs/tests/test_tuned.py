@@ -13,7 +13,6 @@ from sfumato.driver import drive
 from sfumato.protocols import Episode, Policy, Solver, Task
 from sfumato.records import Refusal, Start, Step
 from sfumato.runtimes import Direct
-
 from sfumato_ofs.errors import OfsError
 from sfumato_ofs.tuned import TunedSolver
 from sfumato_ofs.tuned_config import TunedConfig

@@ -50,7 +50,9 @@ class TunedSolver(Solver[Any, Any, Any]):
             solver = ctx.component(c.solver, {**c.settings, c.setting: value})
             refusal = solver.supports(task, None)
             if refusal is not None:
-                raise OfsError(f"{c.solver} with {c.setting} = {value} declines this task: {refusal.reason} {refusal.advice}")
+                raise OfsError(
+                    f"{c.solver} with {c.setting} = {value} declines this task: {refusal.reason} {refusal.advice}"
+                )
             inner.append(solver.solve(task, ctx))
         return TunedPolicy(c, inner, max(len(ctx.indices), len(inner)))
 
@@ -111,7 +113,11 @@ class TunedPolicy(Policy[Any, Any]):
         if self._arm >= 0 and self._seconds:
             done.append((self._arm, self._reward, float(np.quantile(self._seconds, self._config.quantile))))
         rows = [[(r, s) for a, r, s in done if a == k] for k in range(len(self._inner))]
-        feasible = [k for k, row in enumerate(rows) if row and np.mean([s for _, s in row]) <= self._config.deadline_seconds]
+        feasible = [
+            k
+            for k, row in enumerate(rows)
+            if row and np.mean([s for _, s in row]) <= self._config.deadline_seconds
+        ]
         best = max(feasible, key=lambda k: float(np.mean([r for r, _ in rows[k]])), default=-1)
         return {
             "setting": self._config.setting,
