@@ -42,7 +42,7 @@ def test_a_wheel_holds_its_package_its_claims_and_nothing_else(wheels):
         wanted = {p for pattern in ("*.py", "*.toml", "*.json", "*.safetensors", "*.tmpl", "*.html", "*.css", "*.js") for p in folder.rglob(pattern)}
         missing = {p for p in wanted if str(p.relative_to(folder.parent)) not in names and "__pycache__" not in p.parts}
         assert not missing, f"{name}: not in the wheel: {sorted(map(str, missing))[:5]}"
-        assert not [n for n in names if "__pycache__" in n or "/tests/" in n and "sfumato/testing" not in n]
+        assert not [n for n in names if "__pycache__" in n or ("/tests/" in n and "sfumato/testing" not in n)]
 
 
 def test_metadata_passes_twines_check(wheels):
