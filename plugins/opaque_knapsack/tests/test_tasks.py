@@ -8,6 +8,7 @@ import pytest
 
 from sfumato.context import RunContext
 from sfumato.driver import drive
+from sfumato.errors import ProtocolError
 from sfumato.runtimes import Direct
 from sfumato_opaque_knapsack.config import ExpertConfig, TaskConfig
 from sfumato_opaque_knapsack.evaluators import AgentEvaluator, ScoreEvaluator
@@ -111,6 +112,14 @@ def test_finish_ends_the_episode_and_the_call_limit_cuts_it_off():
     assert episode.step({"tool": "list_items"}).truncated
     _, episode = _episode(MicroTask())
     assert episode.step({"tool": "finish"}).terminated
+
+
+def test_a_step_after_the_end_is_an_error():
+    _, episode = _episode(MicroTask())
+    episode.reset()
+    episode.step({"tool": "finish"})
+    with pytest.raises(ProtocolError, match="after the episode's end"):
+        episode.step({"tool": "list_items"})
 
 
 def test_item_k_is_the_instance_of_seed_base_plus_k_however_the_work_is_cut():

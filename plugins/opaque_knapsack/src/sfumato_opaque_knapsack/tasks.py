@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from sfumato.errors import ProtocolError
 from sfumato.protocols import Context, Episode, Task
 from sfumato.records import Start, Step
 from sfumato_opaque_knapsack import prompts
@@ -38,6 +39,7 @@ class KnapsackEpisode(Episode[Any, Action]):
         self._instance, self._level, self._config = instance, level, config
         self._world = World(instance, strict_take=config.strict_take)
         self._n_calls = 0
+        self._over = False
         self._model: KnapsackModel | None = None
 
     def reset(self) -> Start[Any]:
@@ -59,6 +61,10 @@ class KnapsackEpisode(Episode[Any, Action]):
 
     def step(self, action: Action) -> Step[Any]:
         """Carry out one tool call, or, with `pomdp_model`, one of the model's numbered actions. The reward is the value of what was taken, known to the caller anyway."""
+        if self._over:
+            raise ProtocolError(
+                "opaque-knapsack: expected no step after the episode's end, got one; call reset on a new one."
+            )
         self._n_calls += 1
         before = self._world.value
         number: int | None = None
@@ -80,6 +86,7 @@ class KnapsackEpisode(Episode[Any, Action]):
         except ToolFailure as error:
             answer = {"ok": False, "kind": "failed", "message": str(error)}
         terminated = self._world.finished
+        self._over = terminated or self._n_calls >= self._config.max_calls
         observation: Any = answer
         if number is not None and self._model is not None:
             observation = self._model.observation_of(number, answer)
@@ -87,7 +94,7 @@ class KnapsackEpisode(Episode[Any, Action]):
             observation,
             reward=float(self._world.value - before),
             terminated=terminated,
-            truncated=not terminated and self._n_calls >= self._config.max_calls,
+            truncated=self._over and not terminated,
         )
 
     def outcome(self) -> Outcome:
