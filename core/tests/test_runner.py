@@ -50,6 +50,20 @@ def test_a_failure_is_never_a_result_and_is_tried_again_on_request(store, make_j
     assert "the task broke down" in (store.folder(job.run_id) / "stderr.attempt1.txt").read_text()
 
 
+def test_a_claim_that_was_left_beside_a_record_is_taken_away(store, make_jobs, listener):
+    """Its owner died after the record was put and before the claim was given back; the record stands."""
+    (job,) = make_jobs("toys/echo", "toys/noop")
+    (record,) = sweep(store, plan(store, [job]), LocalExecutor(1, "none"), listener, threading.Event())
+    assert store.claim(job.run_id) is None
+    claim = store.folder(job.run_id) / "claim.json"
+    assert plan(store, [job])[0].verdict == "kept"
+    assert claim.exists()  # its owner lives
+    claim.write_text(claim.read_text().replace('"start_time": ', '"start_time": 1'))
+    assert plan(store, [job])[0].verdict == "kept"
+    assert not claim.exists()
+    assert store.record(job.run_id) == record
+
+
 def test_status_shows_stale_runs(sfumato, store, make_jobs, listener):
     """Those whose code is another by now."""
     (job,) = make_jobs("toys/echo", "toys/noop")
@@ -76,7 +90,8 @@ def test_random_death_changes_nothing(tmp_path, make_jobs, survivors):
     for bit, times apart.
     """
     words = [sys.executable, "-m", "sfumato", "run", "toys/coin", "--solver", "toys/belief", "--seeds", str(N_RUNS),
-             "--shards", str(N_RUNS), "-j", "4", "--quiet", "--retry", "killed"]  # fmt: skip
+             "--shards", str(N_RUNS), "-j", "4", "--quiet", "--retry", "killed,interrupted"]  # fmt: skip
+    # `interrupted`: a run that loses its supervisor four times is given up otherwise, and six are killed here
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     subprocess.run([*words, "-j", "1", "--isolation", "none", "--store", str(tmp_path / "calm")], check=True, **quiet)
     chance = random.Random(3)

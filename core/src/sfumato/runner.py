@@ -43,7 +43,8 @@ def plan(store: Store, jobs: Sequence[Job], retry: Collection[str] = (), reuse_s
     """
     with Index(store) as index:
         there = {s.run_id: s for s in index.summaries()}
-    lost = [j.run_id for j in jobs if j.run_id in there and there[j.run_id].status == Status.INTERRUPTED]
+    # A claim beside a record is one whose owner died between putting the record and giving the claim back.
+    lost = [j.run_id for j in jobs if j.run_id in there and (store.folder(j.run_id) / "claim.json").exists()]
     if any(store.recover(run_id) for run_id in lost):
         with Index(store) as index:
             there = {s.run_id: s for s in index.summaries()}

@@ -120,12 +120,12 @@ class Lane:
         if isinstance(stop, claims.Stop) and (stop.lost.is_set() or store.owner(job.run_id) != claims.Owner.me()):
             raise ClaimLost
         record = _record(job, outcome, started, {**memory, "isolation": isolation})
-        store.put_record(record)
-        for spent in ("outcome.json", "job.json"):
+        for spent in ("outcome.json", "job.json"):  # before the record: what follows it may not happen
             (folder / spent).unlink(missing_ok=True)
         errors = folder / "stderr.txt"
         if errors.exists() and errors.stat().st_size == 0:
             errors.unlink()
+        store.put_record(record)
         return record
 
     def _in_a_process(
