@@ -6,8 +6,8 @@ import sys
 from types import ModuleType
 
 import pytest
-from entry_points import point
 
+from entry_points import point
 from sfumato import ComponentSpec, hookimpl, plugins
 from sfumato.errors import PluginError, UnknownName
 from sfumato.plugins import Registry

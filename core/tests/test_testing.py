@@ -7,8 +7,8 @@ from types import ModuleType
 
 import attrs
 import pytest
-from entry_points import point
 
+from entry_points import point
 from sfumato import BackendSpec, ComponentSpec, hookimpl
 from sfumato.errors import ProtocolError
 from sfumato.plugins import Registry

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
+from sfumato_sb3.solvers import PPOSolver, RandomSolver
+from sfumato_sb3.tasks import CartPole
+
 from sfumato.context import ArtifactStore, RunContext
 from sfumato.driver import drive
 from sfumato.evaluators import Return
 from sfumato.runtimes import Direct
 from sfumato.testing import PROMISES, check
-
-from sfumato_sb3.solvers import PPOSolver, RandomSolver
-from sfumato_sb3.tasks import CartPole
 
 
 def mean_return(solver, folder):

@@ -7,11 +7,11 @@ from typing import Any
 
 import attrs
 import numpy as np
+
 from sfumato.context import RunContext
 from sfumato.gym import TaskEnv
 from sfumato.protocols import Context, Policy, Solver, Task
 from sfumato.records import Refusal, Start
-
 from sfumato_sb3.config import PPOConfig
 
 SPACES = frozenset({"action_space", "observation_space"})
