@@ -28,9 +28,10 @@ def edges() -> dict[str, set[str]]:
                 names = [a.name for a in node.names]
             for name in names:
                 parts = name.split(".")
-                if parts[0] == "sfumato" and len(parts) > 1 and parts[1] != own:
-                    if (SOURCE / f"{parts[1]}.py").exists() or (SOURCE / parts[1]).is_dir():
-                        here.add(parts[1])
+                if parts[0] != "sfumato" or len(parts) < 2 or parts[1] == own:
+                    continue
+                if (SOURCE / f"{parts[1]}.py").exists() or (SOURCE / parts[1]).is_dir():
+                    here.add(parts[1])
     return found
 
 
