@@ -64,7 +64,7 @@ def test_other_instances_are_refused_and_named():
 
 def test_another_world_is_refused_and_named():
     """Seed or settings of the task differ."""
-    first, second = json.dumps(["t", 1, {"n": 1}, 0]), json.dumps(["t", 1, {"n": 2}, 0])
+    first, second = (json.dumps(["t", 1, {"n": n}, 0, None, {}]) for n in (1, 2))
     with pytest.raises(UsageError, match=r'task settings \{"n": 1\} against \{"n": 2\}'):
         compare(side(world=first, score=[1]), side("b", world=second, score=[1]))
 
@@ -125,3 +125,22 @@ def test_compare_explains_what_it_lacks(sfumato, words, message):
     """Usage errors."""
     sfumato("run", "toys/bandit", "--solver", "toys/greedy", check=0)
     assert message in sfumato("compare", *words, check=2).stderr
+
+
+def test_runs_under_another_step_limit_are_another_world(sfumato):
+    """They are never mixed into one side, and never compared in silence."""
+    for limit in ((), ("--step-limit", "5")):
+        sfumato("run", "toys/bandit", "--solver", "toys/greedy", "--seeds", "30", *limit, check=0)
+    sfumato("run", "toys/bandit", "--solver", "toys/trained", "--seeds", "30", check=0)
+    done = sfumato("compare", "toys/trained", "toys/greedy", "--metric", "length", "--json", check=0)
+    (made,) = map(json.loads, done.stdout.splitlines())
+    assert made["value_second"] == 50
+
+
+def test_two_seeds_of_one_pair_are_compared_apart(sfumato):
+    """A world each, a comparison each."""
+    for seed in ("0", "1"):
+        for solver in ("toys/greedy", "toys/trained"):
+            sfumato("run", "toys/bandit", "--solver", solver, "--seeds", "10", "--seed", seed, check=0)
+    done = sfumato("compare", "toys/greedy", "toys/trained", "--metric", "return", "--json", check=0)
+    assert len(done.stdout.splitlines()) == 2

@@ -147,6 +147,15 @@ def test_an_experiment_file_is_read(tmp_path):
     assert made.solvers[0].label == "mine"
 
 
+def test_an_option_changes_what_it_names_and_leaves_the_rest(tmp_path):
+    """One limit given on the command line leaves the file's other limits; --seeds replaces the file's instances."""
+    path = tmp_path / "x.toml"
+    path.write_text("instances='0:3'\n[limits]\nseconds=600\n[[task]]\nuse='a/b'\n[[solver]]\nuse='c/d'\n")
+    made = Experiment.from_toml(path, {"limits": {"steps": 3}, "seeds": 7}).settings
+    assert made.limits == Limits(seconds=600, steps=3)
+    assert (made.seeds, made.instances) == (7, None)
+
+
 @given(st.integers(0, 50), st.integers(1, 200), st.integers(1, 300))
 def test_shards_cover_every_instance_once(first, count, parts):
     """No instance is lost or done twice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from types import FunctionType, ModuleType
 
 import numpy as np
 import pytest
@@ -28,20 +29,139 @@ def play(task, solver=None, runtime=None, **options):
 
 
 def test_a_policy_that_draws_more_does_not_change_the_world():
-    """Two learners with the same choices but different appetites for randomness meet the same coins."""
+    """Two policies say the same and differ in their appetite for randomness; the world draws in every step."""
 
-    def world(extra_draws):
-        ctx = RunContext(indices=range(6), seed=3)
-        task = shapes.BanditTask()
-        items, chances = next(iter(task.instances(ctx)))
-        episode = task.start((items, chances), ctx, ctx.stream("world", 0))
-        policy = shapes.GreedySolver(shapes.GreedyConfig(extra_draws=extra_draws)).solve(task, ctx)
-        policy.reset(episode.reset(), ctx.stream("policy", 0))
-        policy.act(np.zeros(6))
-        return chances, episode.coins
+    class Hungry(Policy):
+        def __init__(self, appetite):
+            self.appetite = appetite
 
-    for a, b in zip(world(0), world(100), strict=True):
-        np.testing.assert_array_equal(a, b)
+        def reset(self, start, rng):
+            self.rng = rng
+
+        def act(self, observation):
+            self.rng.random(self.appetite)
+            return 0
+
+    class HungrySolver(Solver):
+        def __init__(self, appetite):
+            self.appetite = appetite
+
+        def solve(self, task, ctx):
+            ctx.stream("train").random(self.appetite)
+            return Hungry(self.appetite)
+
+    class Dice(Episode):
+        def __init__(self, rng):
+            self.rng, self.t = rng, 0
+
+        def reset(self):
+            return Start(0)
+
+        def step(self, action):
+            self.t += 1
+            return Step(0, self.rng.random(), self.t == 20)
+
+    class DiceTask(Task):
+        def instances(self, ctx):
+            return (0 for _ in ctx.indices)
+
+        def start(self, instance, ctx, rng):
+            return Dice(rng)
+
+    frugal, hungry = (play(DiceTask(), HungrySolver(n)).native.rewards.array() for n in (1, 1000))
+    np.testing.assert_array_equal(frugal, hungry)
+    assert len(set(frugal)) == 20
+
+
+def test_what_solve_sees_is_not_what_is_scored():
+    """A solver that plays the task while it trains meets other instances and other luck."""
+    seen = []
+
+    class Peeping(Solver):
+        def solve(self, task, ctx):
+            seen.extend(task.instances(ctx))
+            seen.append(ctx.stream("world", 0).random())
+            return faults.NoopPolicy(faults.NoopConfig())
+
+    ctx = RunContext(indices=range(3))
+    task = shapes.CartTask()
+    drive(task, Peeping(), Direct(), {}, ctx, max_steps=1)
+    scored = list(task.instances(ctx))
+    assert not any(np.array_equal(a, b) for a in seen[:3] for b in scored)
+    assert seen[3] != ctx.stream("world", 0).random()
+
+
+def test_a_policy_cannot_rewrite_what_is_scored():
+    """Neither the instance's arrays nor an action that it said before."""
+
+    class Cheat(Solver):
+        def solve(self, task, ctx):
+            policy = shapes.BestPolicy()
+            policy.act = lambda observation: observation.fill(0)
+            return policy
+
+    with pytest.raises(ValueError, match="read-only"):
+        play(shapes.PickTask(), Cheat())
+
+    class Editor(Policy):
+        def reset(self, start, rng):
+            self.said = {"x": 0}
+
+        def act(self, observation):
+            self.said["x"] += 1
+            return self.said
+
+    class EditorSolver(Solver):
+        def solve(self, task, ctx):
+            return Editor()
+
+    assert list(play(fault(n_steps=3), EditorSolver()).native.actions) == [{"x": 1}, {"x": 2}, {"x": 3}]
+
+
+class Batch(Episode):
+    """Two items; `steps` are the (reward, terminated) of each step."""
+
+    def __init__(self, steps):
+        self.steps = iter(steps)
+
+    def reset(self):
+        return Start(0)
+
+    def step(self, action):
+        reward, terminated, *rest = next(self.steps)
+        return Step(0, np.array(reward, float), np.array(terminated), np.zeros(2, bool), {}, *rest)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([([1, 1], [True, False]), ([1, 1], [True, True])], "finished item 0 earned"),
+        ([([1, 1], [True, False]), ([0, 1], [False, True])], "item 0 was finished and is alive again"),
+        ([([1, 1], [True, False], True)], "over is True, but 1 of 2 items are finished"),
+        ([([1], [True, False])], r"reward has shape \(1,\) and flags \(2,\)"),
+        ([([1, np.inf], [True, False])], "expected a finite number"),
+    ],
+)
+def test_a_batch_is_held_to_its_promises(steps, message):
+    """Finished items stay finished and earn nothing, and `over` says so truly."""
+
+    class BatchTask(Task):
+        batched = True
+
+        def instances(self, ctx):
+            yield 0
+
+        def start(self, instance, ctx, rng):
+            return Batch(steps)
+
+    with pytest.raises(ProtocolError, match=message):
+        play(BatchTask())
+
+
+def test_a_step_limit_never_lengthens_a_tasks_own_horizon():
+    """The smaller of the two holds."""
+    assert len(play(shapes.CartTask(), shapes.ControllerSolver(), max_steps=1000).actions) == 40
+    assert len(play(shapes.CartTask(), shapes.ControllerSolver(), max_steps=7).actions) == 7
 
 
 def test_instances_do_not_depend_on_the_solver_or_the_shard():
@@ -84,9 +204,10 @@ def test_a_policy_cannot_reach_the_truth():
     reachable, frontier = set(), list(seen)
     while frontier:
         thing = frontier.pop()
-        if id(thing) in reachable or isinstance(thing, type) or callable(thing):
+        if id(thing) in reachable or isinstance(thing, (type, FunctionType, ModuleType)):
             continue
         reachable.add(id(thing))
+        frontier.append(getattr(thing, "__self__", None))  # a bound method leads to its object
         assert not isinstance(thing, Episode), f"a policy can reach {thing!r}"
         frontier.extend(gc.get_referents(thing))
 

@@ -75,6 +75,27 @@ def test_a_hook_that_raises_is_a_finding(module):
     assert any("sfumato_components raised ValueError: broke" in f.message for f in registry.all_findings())
 
 
+@pytest.mark.parametrize("what", ["a tuple", "an unknown argument", "an exit"])
+def test_a_plugin_that_misbehaves_otherwise_is_a_finding_too(module, monkeypatch, what):
+    """No plugin takes the command line down."""
+    if what == "an exit":
+        monkeypatch.setattr("sfumato.plugins.EntryPoint.load", lambda self: sys.exit(3))
+        points = [point("odd", "anything", "d")]
+    else:
+        name = module("odd_plugin", ("task", "x") if what == "a tuple" else solver("odd/a"))
+        if what == "an unknown argument":
+
+            @hookimpl
+            def sfumato_doctor(no_such_argument):
+                yield None
+
+            sys.modules[name].sfumato_doctor = sfumato_doctor
+        points = [point("odd", name, "d")]
+    registry = Registry(points)
+    assert registry.components("solver") == []
+    assert [f.level for f in registry.all_findings()] == ["error"]
+
+
 def test_one_name_from_two_distributions_is_refused_naming_both(module):
     """Neither wins by chance."""
     points = [point("twin", module("t1", solver("twin/a")), "dist-one"), point("twin", module("t2"), "dist-two")]
@@ -82,6 +103,8 @@ def test_one_name_from_two_distributions_is_refused_naming_both(module):
     assert registry.components("solver") == []
     (finding,) = registry.all_findings()
     assert "'dist-one' and 'dist-two'" in finding.message
+    with pytest.raises(PluginError, match="'dist-one' and 'dist-two'"):
+        registry.find("solver", "twin/a")
 
 
 def test_one_component_from_two_plugins_is_refused_naming_both(module):
@@ -89,7 +112,7 @@ def test_one_component_from_two_plugins_is_refused_naming_both(module):
     registry = Registry(
         [point("a", module("pa", solver("shared/x")), "dist-a"), point("b", module("pb", solver("shared/x")), "dist-b")]
     )
-    assert registry.components("solver") == []
+    assert [c.name for c in registry.components("solver")] == []
     (finding,) = [f for f in registry.all_findings() if f.level == "error"]
     assert "dist-a" in finding.message + finding.advice
     assert "dist-b" in finding.message + finding.advice

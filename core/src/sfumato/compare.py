@@ -12,9 +12,9 @@ from typing import Any
 import attrs
 import numpy as np
 
-from sfumato import seeding, stats
+from sfumato import config, seeding, stats
 from sfumato.errors import UnknownName, UsageError, did_you_mean
-from sfumato.records import RunRecord, Status
+from sfumato.records import ComponentRef, Limits, RunRecord, Status
 from sfumato.store import Store, canonical
 
 N_RESAMPLES = 4000
@@ -101,11 +101,11 @@ def sides(store: Store, records: Iterable[RunRecord], label: str) -> list[Side]:
     groups: dict[tuple[str, str], dict[str, list[RunRecord]]] = {}
     for record in records:
         spec = record.spec
-        world = canonical([spec.task.name, spec.task.version, dict(spec.task.settings), spec.seed])
-        method = canonical(
-            [spec.solver.name, dict(spec.solver.settings), spec.runtime.name, dict(spec.runtime.settings), spec.train_seed,
-             spec.backend, spec.device, spec.dtype]
-        )  # fmt: skip
+        world = canonical(
+            [spec.task.name, spec.task.version, dict(spec.task.settings), spec.seed, spec.limits.steps, dict(spec.data)]
+        )
+        rest = attrs.evolve(spec, task=ComponentRef(spec.task.name), instances="", seed=0, limits=Limits(), data={})
+        method = canonical([config.unstructure(rest), dict(record.code)])
         groups.setdefault((spec.task.name, world), {}).setdefault(method, []).append(record)
     made = []
     for (task, world), methods in groups.items():
@@ -131,7 +131,13 @@ def _values(store: Store, runs: Sequence[RunRecord]) -> dict[str, Values]:
                     whole.add(metric["name"])
                 column = found.setdefault(metric["name"], {})
                 about.setdefault(metric["name"], metric)
-                column.update(zip(items, metric["values"], strict=True))
+                for k, value in zip(items, metric["values"], strict=True):
+                    if each and k in column and column[k] != value and value == value:
+                        raise UsageError(
+                            f"{record.label!r}: two of its runs hold instance {k} and differ in {metric['name']!r}: "
+                            f"{column[k]:g} and {value:g}. Name one run by its id."
+                        )
+                    column[k] = value
     return {
         n: Values(n, about[n]["unit"], about[n]["direction"], about[n]["reduce"], column, n not in whole)
         for n, column in found.items()
@@ -156,6 +162,11 @@ def compare(first: Side, second: Side, metrics: Sequence[str] | None = None) -> 
             lacking = first.label if a is None else second.label
             known = set(first.metrics) & set(second.metrics)
             raise UsageError(f"{lacking!r} has no metric {name!r}.{did_you_mean(name, known)} Both have: {', '.join(sorted(known))}.")
+        if (a.unit, a.direction, a.reduce) != (b.unit, b.direction, b.reduce):
+            raise UsageError(
+                f"{name!r} is {a.unit}, {a.direction}, {a.reduce} for {first.label!r} and {b.unit}, {b.direction}, {b.reduce} "
+                f"for {second.label!r}: not one figure."
+            )
         if a.by_item.keys() != b.by_item.keys():
             if metrics is None and not (a.per_item and b.per_item):
                 continue  # a time for each batch, and the batches were cut differently
@@ -242,7 +253,7 @@ def _scipy() -> Any:
 def _difference(a: str, b: str) -> str:
     import json
 
-    names = ("task", "task version", "task settings", "seed")
+    names = ("task", "task version", "task settings", "seed", "step limit", "data files")
     parts = [
         f"{name} {json.dumps(x)} against {json.dumps(y)}"
         for name, x, y in zip(names, json.loads(a), json.loads(b), strict=True)

@@ -96,7 +96,7 @@ def _deeper(error: BaseException, key: str) -> str:
     for note in getattr(error, "__notes__", ()):
         if (name := getattr(note, "name", None)) is not None:
             return f"{key}.{name}" if key else str(name)
-        if (index := getattr(note, "index", None)) is not None:
+        if isinstance(index := getattr(note, "index", None), int):
             return f"{key}[{index}]"
     return key
 

@@ -39,6 +39,7 @@ class RunContext:
     artifacts: ArtifactStore = attrs.field(factory=lambda: ArtifactStore(None))
     on_progress: Callable[[float, str], None] = _no_progress
     files_used: dict[str, str] = attrs.field(factory=dict)
+    solving: bool = False
 
     def chunks(self) -> Iterator[tuple[int, ...]]:
         """Yield the item indices of each batch, at most `batch_size` each (all at once when it is None)."""
@@ -48,7 +49,15 @@ class RunContext:
 
     def stream(self, name: str, *keys: int) -> np.random.Generator:
         """Return the generator of a named stream; the stream "train" follows `train_seed`, all others `seed`."""
-        return seeding.stream(self.train_seed if name == "train" else self.seed, name, *keys)
+        if name == "train":
+            return seeding.stream(self.train_seed, name, *keys)
+        if self.solving and name != "policy":
+            return seeding.stream(self.train_seed, f"solve/{name}", *keys)
+        return seeding.stream(self.seed, name, *keys)
+
+    def for_solving(self) -> RunContext:
+        """Return the context that `Solver.solve` gets: its instances and worlds are not those that are scored."""
+        return attrs.evolve(self, solving=True)
 
     def data_file(self, relative: str, *, sha256: str | Sequence[str] | None = None, fetch: str = "") -> Path:
         """Return the path of a data file under the data directory (--data-dir or SFUMATO_DATA).
@@ -108,25 +117,41 @@ class ArtifactStore:
         """Return the folder of an artifact, calling `build(folder)` first when it is not there.
 
         A build that raises leaves nothing behind. `settings` must hold all that decides the result (data digests
-        and the train seed among them).
+        and the train seed among them); the code of the package that builds is part of the key.
         """
         root = self.root or Path(tempfile.gettempdir()) / f"sfumato-artifacts-{os.getuid()}"
-        key = hashlib.sha256(json.dumps([component, settings], sort_keys=True, default=str).encode()).hexdigest()[:16]
+        from sfumato.provenance import code_digest
+        from sfumato.trace import plain
+
+        told = plain(settings, f"settings of artifact {component!r}")
+        code = code_digest(build.__module__.partition(".")[0])
+        key = hashlib.sha256(json.dumps([component, told, code], sort_keys=True).encode()).hexdigest()[:16]
         final = root / component.replace("/", "--") / key
+
+        def failed(error: OSError) -> StoreError:
+            return StoreError(f"cannot keep the artifact of {component!r} in {root}: {error}. Choose another --store.")
+
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
-            with (final.parent / f"{key}.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if final.is_dir():
-                    return final
-                partial = Path(tempfile.mkdtemp(prefix=f"{key}.partial-", dir=final.parent))
-                try:
-                    build(partial)
-                    (partial / "settings.json").write_text(json.dumps(dict(settings), indent=1, sort_keys=True, default=str))
-                    partial.rename(final)
-                except BaseException:
-                    shutil.rmtree(partial, ignore_errors=True)
-                    raise
+            lock = (final.parent / f"{key}.lock").open("w")
         except OSError as error:
-            raise StoreError(f"cannot keep the artifact of {component!r} in {root}: {error}. Choose another --store.") from error
+            raise failed(error) from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if final.is_dir():
+                return final
+            try:
+                partial = Path(tempfile.mkdtemp(prefix=f"{key}.partial-", dir=final.parent))
+            except OSError as error:
+                raise failed(error) from error
+            try:
+                build(partial)  # its own errors are its own: a missing file, a server that does not answer
+                try:
+                    (partial / "settings.json").write_text(json.dumps(told, indent=1, sort_keys=True))
+                    partial.rename(final)
+                except OSError as error:
+                    raise failed(error) from error
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
         return final

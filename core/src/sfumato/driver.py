@@ -86,7 +86,9 @@ def drive(
     if synchronise is not None:
         clock = synchronised(clock, synchronise)
     wall, cpu = clock()
-    policy = solver.solve(task, ctx)
+    policy = solver.solve(task, ctx.for_solving())
+    if not isinstance(policy, Policy):
+        raise ProtocolError(f"solver {type(solver).__name__}: solve must return a Policy, got {type(policy).__name__}. Subclass Policy.")
     wall_end, cpu_end = clock()
     timings = {"solve_wall": wall_end - wall, "solve_cpu": cpu_end - cpu}
     rows: list[dict[str, Any]] = []
@@ -127,6 +129,25 @@ def numbered(task: Task[Any, Any, Any], ctx: Context) -> Iterator[tuple[int, tup
             f"task {type(task).__name__} yielded {count} instances, expected {len(wanted)}: one for each of "
             f"{'ctx.chunks()' if task.batched else 'ctx.indices'}."
         )
+
+
+def freeze(value: Any, depth: int = 4) -> None:
+    """Make the arrays of an instance read-only: what a policy could change, an evaluator would score.
+
+    Looks into lists, tuples, mappings and attrs objects, a few levels deep. Only views that own no other writer are
+    protected; a task that shares its arrays beyond the instance must hand out copies.
+    """
+    if isinstance(value, np.ndarray):
+        value.flags.writeable = False
+    elif depth and isinstance(value, Mapping):
+        for each in value.values():
+            freeze(each, depth - 1)
+    elif depth and isinstance(value, (list, tuple)):
+        for each in value:
+            freeze(each, depth - 1)
+    elif depth and attrs.has(type(value)):
+        for field in attrs.fields(type(value)):
+            freeze(getattr(value, field.name, None), depth - 1)
 
 
 def _in_order(
@@ -172,10 +193,11 @@ def run_episode(
     any limit that passes MAX_STEPS raises ProtocolError.
     """
     full = level == "full"
+    freeze(instance)
     columns = EpisodeColumns()
     if full:
-        columns = EpisodeColumns(observations=_column("observations"), infos=_column("infos"), notes=_column("notes"))
-    limit = max_steps or task.max_steps
+        columns = EpisodeColumns(observations=_column("observations"), infos=_column("infos"), notes=_column("step_notes"))
+    limit = min((n for n in (max_steps, task.max_steps) if n is not None), default=None)
     limit_reached = False
     where = f"task {type(task).__name__}, instance {items[0] if len(items) == 1 else f'{items[0]} to {items[-1]}'}"
     recorder = Recorder(task.start(instance, ctx, ctx.stream("world", items[0])), columns, where, clock)
@@ -206,11 +228,11 @@ def run_episode(
                 step = attrs.evolve(step, truncated=~np.asarray(step.terminated) if np.ndim(step.terminated) else True, over=True)
             w0, c0 = clock()
             policy.observe(step)
+            if columns.notes is not None:
+                columns.notes.append(policy.notes() or {})
             w1, c1 = clock()
             wall["observe"] += w1 - w0
             cpu["observe"] += c1 - c0
-            if columns.notes is not None:
-                columns.notes.append(policy.notes() or {})
             observation, over = step.observation, step.over
             if trace_file is not None and steps % 4096 == 0:
                 trace_file.write_chunks(number, columns)

@@ -66,7 +66,12 @@ class Experiment:
         for kind in ("task", "solver"):
             if not uses[kind]:
                 raise ConfigError(f'{path}: no [[{kind}]] table. Add one:\n[[{kind}]]\nuse = "plugin/name"')
-        settings = config.structure({**tables, **(overrides or {})}, Settings, where=str(path))
+        merged = {**tables, **(overrides or {})}
+        if overrides and isinstance(tables.get("limits"), Mapping) and "limits" in overrides:
+            merged["limits"] = {**tables["limits"], **overrides["limits"]}  # one limit given leaves the others as they are
+        if overrides and "seeds" in overrides and "instances" not in overrides:
+            merged.pop("instances", None)
+        settings = config.structure(merged, Settings, where=str(path))
         return cls(uses["task"], uses["solver"], uses["runtime"] or (Use("direct"),), settings)
 
     def jobs(self, registry: plugins.Registry, data_dir: str | None = None) -> list[Job]:
@@ -160,11 +165,24 @@ def resolve(spec: ComponentSpec, use: Use, data: dict[str, str]) -> ComponentRef
             raise ConfigError(f"{where} takes no settings, got {', '.join(map(repr, use.settings))}.")
         return ComponentRef(spec.name, spec.version)
     settings = config.structure(use.settings, plugins.resolve(spec.config), where=where)
-    for field in attrs.fields(type(settings)):
-        value = getattr(settings, field.name)
-        if isinstance(value, Path) and value.is_file():
-            data[str(value)] = file_digest(value)
+    _digest_files(settings, data)
     return ComponentRef(spec.name, spec.version, config.unstructure(settings))
+
+
+def _digest_files(value: Any, data: dict[str, str]) -> None:
+    """Put the digests of all files that settings name into `data`; a folder counts by its files."""
+    if isinstance(value, Path):
+        files = [value] if value.is_file() else sorted(p for p in value.rglob("*") if p.is_file()) if value.is_dir() else []
+        data.update({str(p): file_digest(p) for p in files})
+    elif attrs.has(type(value)):
+        for field in attrs.fields(type(value)):
+            _digest_files(getattr(value, field.name), data)
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            _digest_files(each, data)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            _digest_files(each, data)
 
 
 def shards(instances: str, count: int) -> list[str]:

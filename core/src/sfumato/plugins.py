@@ -101,7 +101,7 @@ class Registry:
         point = self._points.get(name)
         try:
             module: ModuleType = import_module(plugin.module) if point is None else point.load()
-        except Exception as error:  # a plugin's import may raise anything; that is its finding, not our crash
+        except (Exception, SystemExit) as error:  # an import may raise anything; that is its finding, not our crash
             self._complain(plugin, f"cannot be imported: {type(error).__name__}: {error}", _reinstall(plugin))
             return plugin
         api = getattr(module, "PLUGIN_API", None)
@@ -112,10 +112,17 @@ class Registry:
                 f"Upgrade both: pip install -U sfumato {plugin.distribution}.",
             )
             return plugin
-        self._manager.register(module, name)
+        try:
+            self._manager.register(module, name)
+        except pluggy.PluginValidationError as error:
+            self._complain(plugin, f"has a hook that does not fit: {error}", "Compare it with sfumato/hookspecs.py.")
+            return plugin
         self._warn_of_unknown_hooks(plugin, module)
         for spec in self._guarded(plugin, "sfumato_components"):
-            self._add(plugin, spec)
+            if isinstance(spec, ComponentSpec):
+                self._add(plugin, spec)
+            else:
+                self._complain(plugin, f"sfumato_components yielded {spec!r}, expected a ComponentSpec", _reinstall(plugin))
         return plugin
 
     def _warn_of_unknown_hooks(self, plugin: Plugin, module: ModuleType) -> None:
@@ -128,6 +135,11 @@ class Registry:
 
     def _add(self, plugin: Plugin, spec: ComponentSpec) -> None:
         key = (spec.kind, spec.name)
+        prefix = spec.name.partition("/")[0]
+        if prefix in self.plugins and prefix not in (plugin.name, BUILTIN) and prefix in self._points:
+            # It could only be found after that plugin, and might take the name of one of its components.
+            self._complain(plugin, f"offers the {spec.kind} {spec.name!r} under the name of plugin {prefix!r}", "Rename it.")
+            return
         for other in self.plugins.values():
             if key in other.components:
                 self._complain(
@@ -180,6 +192,9 @@ class Registry:
         if plugin and any(f.level == "error" for f in plugin.findings):
             finding = next(f for f in plugin.findings if f.level == "error")
             raise PluginError(f"the {kind} {name!r} is not to be had: plugin {prefix!r} {finding.message}. {finding.advice}")
+        for finding in self.findings:
+            if finding.subject == prefix and finding.level == "error":
+                raise PluginError(f"the {kind} {name!r} is not to be had: {finding.message}. {finding.advice}")
         if prefix in self._blocked:
             raise PluginError(f"the {kind} {name!r} belongs to plugin {prefix!r}, which SFUMATO_DISABLE blocks. Unset it.")
         # A plugin may offer a component under another prefix; look everywhere before giving up.

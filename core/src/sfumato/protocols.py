@@ -1,6 +1,6 @@
 """The five protocols, and the context a run hands to them. Nothing else.
 
-Subclass them, or write classes with the same methods; the methods that have a body here are optional.
+Subclass them; the methods that have a body here are optional.
 `I` is an instance, `O` an observation, `A` an action; `O2`, `A2` what a runtime turns them into.
 An instance may be a batch: then observations, rewards and flags carry a leading axis `B`.
 """
@@ -55,6 +55,9 @@ class Context(Protocol):
 
     def stream(self, name: str, *keys: int) -> np.random.Generator:
         """Return the generator of the named stream. Same seed, name and keys: same draws, whoever else draws."""
+
+    def for_solving(self) -> Context:
+        """Return the context for `Solver.solve`: other instances and worlds than those that are scored."""
 
     def data_file(self, relative: str, *, sha256: str | Sequence[str] | None = None, fetch: str = "") -> Path:
         """Return a data file's path. Raises DataMissing naming `fetch` when absent, DataMismatch on a wrong hash."""
@@ -144,7 +147,6 @@ class Solver(ABC, Generic[I, O, A]):
     """Turns a task into a policy: by training, loading weights, building a planner, solving exactly."""
 
     carries_over: ClassVar[bool] = False
-    timing: ClassVar[str] = "shared"
 
     def supports(self, task: Task[I, O, A], runtime: Runtime[Any, Any, O, A]) -> Refusal | None:
         """Return why this solver does not fit, or None when it does."""
@@ -152,7 +154,11 @@ class Solver(ABC, Generic[I, O, A]):
 
     @abstractmethod
     def solve(self, task: Task[I, O, A], ctx: Context) -> Policy[O, A]:
-        """Return a policy. Training draws from `ctx.stream("train")` and writes to `ctx.artifacts`."""
+        """Return a policy. Training draws from `ctx.stream("train")` and writes to `ctx.artifacts`.
+
+        `ctx` is a context of its own: `task.instances(ctx)` and the world's streams give other instances and other luck
+        than those that will be scored (they follow the train seed), so that nothing is trained on the test.
+        """
 
     def replay_promise(self) -> str:
         """Return what a replay must show: `bits`, `tolerance` or `statistical`."""

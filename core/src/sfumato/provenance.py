@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 DECIDING = frozenset(
-    {"context.py", "driver.py", "evaluators.py", "records.py", "runtimes.py", "seeding.py", "stats.py", "trace.py"}
+    {
+        "context.py", "driver.py", "evaluators.py", "gym.py", "protocols.py", "records.py", "runtimes.py", "seeding.py",
+        "stats.py", "trace.py",
+    }  # fmt: skip
 )
 """The core's own files that decide what a run gives. A change of the command line makes no run stale."""
 REPORTED = ("sfumato", "numpy", "scipy", "numba", "torch", "jax")
@@ -30,8 +33,11 @@ def now() -> str:
 def code_digest(package: str) -> str:
     """Return the SHA-256 (16 hex digits) over a package's Python files, without importing it; "" when not found."""
     spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
+    if spec is None:
         return ""
+    if not spec.submodule_search_locations:  # a plugin of one module
+        origin = Path(spec.origin or "")
+        return hashlib.sha256(origin.read_bytes()).hexdigest()[:16] if origin.is_file() else ""
     digest = hashlib.sha256()
     for location in spec.submodule_search_locations:
         root = Path(location)

@@ -23,5 +23,7 @@ def stream(seed: int, name: str, *keys: int) -> np.random.Generator:
 
     Stable across processes, platforms and PYTHONHASHSEED: the name enters through SHA-256.
     """
+    if any(not 0 <= key < 2**32 for key in keys):
+        raise ValueError(f"stream {name!r}: keys are whole numbers from 0 to 2**32 - 1, got {keys}")
     # The word count separates (name, keys) from one another: keys come after a fixed-length name part.
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, *_words(name), *keys))))

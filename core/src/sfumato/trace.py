@@ -6,9 +6,12 @@ the policy said, what reached the task, rewards and flags; it does not depend on
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
+import itertools
 import json
+import math
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -26,7 +29,7 @@ CHUNK_VALUES = 1024
 CHUNK_BYTES = 4 << 20
 # No uint64: together with a signed chunk NumPy would make floats of both.
 _SMALL_INTEGERS = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32)
-_PLAIN = frozenset({bool, int, float, str, bytes, dict, list, tuple, type(None)})
+_PLAIN = frozenset({bool, int, float, str, bytes, type(None)})
 
 
 def plain(value: Any, what: str = "value") -> Any:
@@ -99,9 +102,13 @@ class Column:
             if isinstance(value, np.ndarray):
                 value = value.copy()
                 self._pending_bytes += value.nbytes
-            elif not isinstance(value, np.generic) and hasattr(value, "__array__"):
+            elif isinstance(value, np.generic):
+                pass
+            elif hasattr(value, "__array__"):
                 value = np.array(value)
                 self._pending_bytes += value.nbytes
+            else:  # a table, a list, an attrs object: whoever made it may change it later
+                value = copy.deepcopy(value)
         pending = self._pending
         pending.append(value)
         if len(pending) >= CHUNK_VALUES or self._pending_bytes >= CHUNK_BYTES:
@@ -115,19 +122,29 @@ class Column:
         self._starts.append(self._flushed)
         self._flushed += len(pending)
         array = _as_array(pending)
-        if array is None:
-            plain_values = [plain(v, self.name) for v in pending]
-            for value in plain_values:
-                self._hash.update(b"j" + json.dumps(value, sort_keys=True, separators=(",", ":")).encode() + b"\n")
-            self._shape = "json"
-            self._chunks.append(pending)
+        if array is not None:
+            self._digest_array(array)
+            self._chunks.append(shrink(array))
             return
-        shape = f"{'f' if array.dtype.kind == 'f' else array.dtype.kind}{array.shape[1:]}"
+        # Mixed values are digested run by run of one kind, so that the digest does not depend on where chunks end.
+        for _, run in itertools.groupby(pending, key=_kind):
+            values = list(run)
+            part = _as_array(values)
+            if part is not None:
+                self._digest_array(part)
+                continue
+            self._shape = "json"
+            for value in values:
+                text = json.dumps(_tagged(plain(value, self.name)), sort_keys=True, separators=(",", ":"), default=_unwritable)
+                self._hash.update(b"j" + text.encode() + b"\n")
+        self._chunks.append(pending)
+
+    def _digest_array(self, array: np.ndarray) -> None:
+        shape = f"{array.dtype.kind}{array.shape[1:]}"
         if shape != self._shape:
             self._hash.update(f"<{shape}>".encode())
             self._shape = shape
         self._hash.update(_canonical(array).tobytes())
-        self._chunks.append(shrink(array))
 
     @property
     def digest(self) -> str:
@@ -166,6 +183,27 @@ class Column:
         while self._written < len(self._chunks):
             yield self._written, self._chunks[self._written]
             self._written += 1
+
+
+def _kind(value: Any) -> tuple[Any, ...]:
+    """Return what must agree for values to be stacked."""
+    if isinstance(value, np.ndarray):
+        return ("array", value.dtype, value.shape)
+    for kind in ((bool, np.bool_), (int, np.integer), (float, np.floating)):
+        if isinstance(value, kind):
+            return (kind[0],)
+    return ("other",)
+
+
+def _tagged(value: Any) -> Any:
+    """Return plain data in which a table's keys cannot be mistaken for a list's or for bytes."""
+    if isinstance(value, dict):
+        return {f"k{k}": _tagged(v) for k, v in value.items()}
+    return [_tagged(v) for v in value] if isinstance(value, list) else value
+
+
+def _unwritable(value: Any) -> Any:
+    raise ProtocolError(f"a value of type {type(value).__name__} cannot be recorded. Use numbers, text or arrays of numbers.")
 
 
 def _as_array(values: list[Any]) -> np.ndarray | None:
@@ -233,6 +271,7 @@ class Recorder(Episode[Any, Any]):
         self._where = where
         self._clock = clock
         self._over = False
+        self._done: np.ndarray | None = None
         self.world_wall = 0.0
         self.world_cpu = 0.0
         self.start: Start[Any] | None = None
@@ -272,13 +311,38 @@ class Recorder(Episode[Any, Any]):
             columns.observations.append(step.observation)
         if columns.infos is not None:
             columns.infos.append(dict(step.info))
-        if reward is None or (reward != reward if isinstance(reward, (int, float)) else np.isnan(reward).any()):
+        if np.ndim(step.terminated) == 1:
+            self._check_batch(step)
+        if reward is None or not (math.isfinite(reward) if isinstance(reward, (int, float)) else np.isfinite(reward).all()):
             raise ProtocolError(
                 f"{self._where}: the reward of step {len(columns.actions)} is {reward!r}, expected a finite number. "
                 "Mend the task's step."
             )
         self._over = step.over
         return step
+
+    def _check_batch(self, step: Step[Any]) -> None:
+        """Hold a batched episode to its promise: finished items stay finished and earn nothing."""
+        where = f"{self._where}, step {len(self._columns.actions)}"
+        n_items = len(step.terminated)
+        done = np.asarray(step.terminated, bool) | np.asarray(step.truncated, bool)
+        if np.shape(step.reward) != (n_items,) or done.shape != (n_items,):
+            raise ProtocolError(
+                f"{where}: reward has shape {np.shape(step.reward)} and flags {done.shape}, expected ({n_items},): one for each item."
+            )
+        before = self._done
+        if before is not None:
+            if len(before) != n_items:
+                raise ProtocolError(f"{where}: the batch had {len(before)} items and has {n_items} now.")
+            if (before & ~done).any():
+                raise ProtocolError(f"{where}: item {int((before & ~done).argmax())} was finished and is alive again. Keep its flag.")
+            paid = before & (np.asarray(step.reward) != 0)
+            if paid.any():
+                item = int(paid.argmax())
+                raise ProtocolError(f"{where}: finished item {item} earned {step.reward[item]!r}; finished items earn 0.")
+        if step.over != bool(done.all()):
+            raise ProtocolError(f"{where}: over is {step.over}, but {int(done.sum())} of {n_items} items are finished.")
+        self._done = done
 
     def take_truth(self) -> Mapping[str, Any] | None:
         """Return the task's truth: for the driver alone."""

@@ -34,7 +34,8 @@ def command(names: Sequence[str], metrics: Sequence[str], task: str | None, stor
         for first in groups[0]:
             if task is not None and first.task != task:
                 continue
-            partners = [s for s in other if s.task == first.task]
+            alike = [s for s in other if s.task == first.task]
+            partners = [s for s in alike if s.world == first.world] or alike
             made += [c for second in partners for c in compare(first, second, metrics or None)]
     if not made:
         tasks = [", ".join(sorted({s.task for s in g})) for g in groups]
