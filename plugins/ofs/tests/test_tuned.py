@@ -17,7 +17,6 @@ from sfumato_ofs.errors import OfsError
 from sfumato_ofs.tuned import TunedSolver
 from sfumato_ofs.tuned_config import TunedConfig
 
-
 CLOCK = SimpleNamespace(now=0.0)
 """Time stands still but for what the policies below say that they took."""
 
