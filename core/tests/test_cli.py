@@ -101,6 +101,7 @@ def test_shards_together_give_the_figures_of_the_whole(sfumato):
         (("run", "toys/bandit", "--solver", "toys/greedy", "--device", "cuda"), 3, "Run with --device cpu"),
         (("run", "toys/bandit", "--solver", "toys/gpu"), 3, "torch"),
         (("run", "toys/bandit", "--solver", "toys/two-backends", "--backend", "absentlib"), 3, "pip install"),
+        (("run", "toys/bandit", "--solver", "toys/greedy", "--dtype", "banana"), 2, "leave --dtype out"),
         (("run", "absent.toml"), 2, "absent.toml: no such file"),
         (("run", "toys/bandit", "--solver", "toys/greedy", "--retry", "okay"), 2, "--retry wants statuses"),
         (("run", "toys/bandit", "--solver", "toys/greedy", "--executor", "locla"), 2, "Did you mean 'local'"),

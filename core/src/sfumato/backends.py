@@ -159,6 +159,18 @@ def resolve(
     )
 
 
+def check_dtype(component: ComponentSpec, choice: Choice, dtype: str | None) -> None:
+    """Refuse a dtype that the component does not declare for the chosen backend: it would be ignored, and recorded."""
+    if dtype is None:
+        return
+    allowed = next((b.dtypes for b in component.backends if b.name == choice.backend), ())
+    if dtype not in allowed:
+        raise UsageError(
+            f"{component.kind} {component.name!r} has no dtype {dtype!r} on {choice.backend}.{did_you_mean(dtype, allowed)} "
+            + (f"It declares: {', '.join(allowed)}." if allowed else "It declares none: leave --dtype out.")
+        )
+
+
 def verify_device(component: ComponentSpec, choice: Choice) -> str:
     """Check, in the worker, that the device works; return its description.
 

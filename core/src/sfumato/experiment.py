@@ -104,6 +104,7 @@ class Experiment:
         )
         if specs["task"].backends:  # a task that needs a library of its own, a simulator say
             backends.resolve(specs["task"], distribution=registry.owner(specs["task"]).distribution)
+        backends.check_dtype(specs["solver"], choice, s.dtype)
         declared = bool(specs["solver"].backends)
         code = code_of([*(c.target for c in specs.values()), *(c.target for c in scorers)])
         label = " ".join(filter(None, (task.label or task.name, solver.label or solver.name)))

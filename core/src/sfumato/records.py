@@ -181,6 +181,7 @@ class BackendSpec:
     devices: tuple[str, ...] = ("cpu",)
     extra: str | None = None
     requires: tuple[str, ...] = ()  # distributions looked for through metadata; default: the backend's own
+    dtypes: tuple[str, ...] = ()  # what --dtype may say; none: the component has a dtype of its own
 
 
 @attrs.frozen

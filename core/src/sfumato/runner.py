@@ -17,6 +17,9 @@ from sfumato.supervisor import MAX_INTERRUPTIONS, Job
 
 SETTLED = (Status.OK, Status.UNSUPPORTED)
 
+LACKING = ("DataMissing", "BackendUnavailable")
+"""Errors of runs that never began, for want of a file or a library."""
+
 Verdict = Literal["new", "again", "kept", "failed before", "stale"]
 
 
@@ -38,7 +41,8 @@ def plan(store: Store, jobs: Sequence[Job], retry: Collection[str] = (), reuse_s
 
     A finished run is kept while the code of its components is what it was, else it is `stale` and done again unless
     `reuse_stale`. A failure is never taken for a result; it is tried again when `retry` names its status. An
-    interrupted run is tried again, at most MAX_INTERRUPTIONS times by itself. A claim whose owner is gone becomes an
+    interrupted run is tried again, at most MAX_INTERRUPTIONS times by itself; one that lacked a data file or a library is
+    tried again always. A claim whose owner is gone becomes an
     interrupted run first.
     """
     with Index(store) as index:
@@ -66,6 +70,8 @@ def plan(store: Store, jobs: Sequence[Job], retry: Collection[str] = (), reuse_s
         elif found.status in retry or (
             found.status == Status.INTERRUPTED and store.interruptions(job.run_id) <= MAX_INTERRUPTIONS
         ):
+            verdict = "again"
+        elif found.error.startswith(LACKING):  # something was not there: it may be now, and looking costs little
             verdict = "again"
         attempt = found.attempt + (verdict in ("again", "stale"))
         planned.append(Planned(attrs.evolve(job, attempt=attempt), verdict, found.status))
