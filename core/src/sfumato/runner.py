@@ -67,11 +67,11 @@ def plan(store: Store, jobs: Sequence[Job], retry: Collection[str] = (), reuse_s
         verdict: Verdict = "failed before"
         if found.status in SETTLED:
             verdict = "kept" if reuse_stale or dict(found.code) == dict(job.code) else "stale"
-        elif found.status in retry or (
-            found.status == Status.INTERRUPTED and store.interruptions(job.run_id) <= MAX_INTERRUPTIONS
+        elif (
+            found.status in retry
+            or (found.status == Status.INTERRUPTED and store.interruptions(job.run_id) <= MAX_INTERRUPTIONS)
+            or found.error.startswith(LACKING)  # what was not there may be now, and looking costs little
         ):
-            verdict = "again"
-        elif found.error.startswith(LACKING):  # something was not there: it may be now, and looking costs little
             verdict = "again"
         attempt = found.attempt + (verdict in ("again", "stale"))
         planned.append(Planned(attrs.evolve(job, attempt=attempt), verdict, found.status))
