@@ -26,7 +26,7 @@ def test_a_stream_is_the_same_in_every_process():
     assert seen == {str(stream(7, "world", 3).integers(0, 2**62, 3).tolist()) + "\n"}
 
 
-@given(st.integers(0, 2**32), st.integers(0, 2**32), st.sampled_from(["world", "policy", "instance", "train"]))
+@given(st.integers(0, 2**32), st.integers(0, 2**32 - 2), st.sampled_from(["world", "policy", "instance", "train"]))
 def test_streams_differ_by_seed_name_and_key(seed, key, name):
     """Neighbours share nothing."""
 

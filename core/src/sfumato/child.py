@@ -96,6 +96,7 @@ class Child:
         `last`: the process is to leave afterwards. After a verdict the process is gone.
         """
         self.runs += 1
+        self._tree.peak_mb = 0.0
         with contextlib.suppress(BrokenPipeError):
             self._requests.write(json.dumps({"folder": str(folder)}).encode() + b"\n" * (2 if last else 1))
             self._requests.flush()
@@ -107,6 +108,8 @@ class Child:
                 if "outcome" in message:
                     return dict(message["outcome"])
                 if "done" in message:
+                    if not last:  # what this run started must not burden the next one
+                        self._tree.kill_children(spare=self._tree.ignored)
                     return read_outcome(folder)
             if exited:
                 return self._death()
@@ -166,7 +169,7 @@ class Child:
             return Status.KILLED, f"the kernel killed it at its memory limit (watched by: {self.memory_watch})"
         code = self._process.returncode
         if code < 0:
-            name = signal.Signals(-code).name
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
             status = Status.KILLED if -code == signal.SIGKILL else Status.FAILED
             return status, f"the worker died of {name}; its error stream is in stderr.txt"
         said = f" It said: {self._last_words}" if self._last_words else ""

@@ -109,15 +109,19 @@ class Index:
             data = load_json(path)
             check_schema(data, path)
             spec = data["spec"]
+            if data["run_id"] != run_id:
+                raise StoreError(f"{path} is the record of run {data['run_id']}: a copy. Move the folder away.")
+            wall = data["timings"].get("total_wall")
             return (
-                run_id, stamp, data["status"], data["attempt"], data["label"], spec["task"]["name"],
-                spec["solver"]["name"], spec["runtime"]["name"], spec["instances"], data["started"], data["ended"],
-                data["timings"].get("total_wall"), data["error"], json.dumps(data["code"]), data["promise"],
-                json.dumps(data),
+                run_id, stamp, _text(data["status"]), int(data["attempt"]), _text(data["label"]),
+                _text(spec["task"]["name"]), _text(spec["solver"]["name"]), _text(spec["runtime"]["name"]),
+                _text(spec["instances"]), _text(data["started"]), _text(data["ended"]),
+                None if wall is None else float(wall), _text(data["error"]), json.dumps(data["code"]),
+                _text(data["promise"]), json.dumps(data),
             )  # fmt: skip
         except StoreError as error:
             why = str(error)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             why = f"{path} is damaged: {error!r}. Move the folder away and run again."
         return (run_id, stamp, "damaged", 0, "", "", "", "", "", "", "", None, why, "{}", "", None)
 
@@ -168,6 +172,13 @@ class Index:
 def _summary(row: tuple[Any, ...]) -> Summary:
     values = dict(zip(COLUMNS, row, strict=True))
     return Summary(**{**values, "code": json.loads(values["code"])})
+
+
+def _text(value: Any) -> str:
+    """Return text that SQLite takes: it knows no lone surrogates. Raises TypeError for anything else."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value.encode("utf-8", "backslashreplace").decode()
 
 
 def _stamps(runs: Path) -> Iterator[tuple[str, str]]:

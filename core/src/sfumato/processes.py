@@ -50,11 +50,11 @@ class Tree:
         self.peak_mb = max(self.peak_mb, size)
         return size
 
-    def kill_children(self) -> None:
+    def kill_children(self, spare: frozenset[int] = frozenset()) -> None:
         """Kill every descendant but the root that is known now: while the root lives, its children are told by it."""
         if HAS_PROC:
             self.look()
-            self._kill(self._known)
+            self._kill(self._known.keys() - spare)
 
     def kill_strays(self) -> None:
         """Kill whoever is left, also those that changed session and parent: they carry the marker."""

@@ -65,7 +65,7 @@ def plan(store: Store, jobs: Sequence[Job], retry: Collection[str] = (), reuse_s
         if found.status == "damaged":
             store.record(job.run_id)  # says what is wrong and what to do
         verdict: Verdict = "failed before"
-        if found.status in SETTLED:
+        if found.status in SETTLED and found.status not in retry:
             verdict = "kept" if reuse_stale or dict(found.code) == dict(job.code) else "stale"
         elif (
             found.status in retry

@@ -260,8 +260,9 @@ class Store:
         old = time.time() - LEASE_SECONDS  # younger ones may belong to a process that is about to claim
         for path in folder.iterdir():
             spent = path.name in ("outcome.json", "rows.jsonl", "trace.zip", "stderr.txt")
-            if spent or (path.name.startswith(".") and path.stat().st_mtime < old):
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # one who waits for the claim takes its own files away meanwhile
+                if spent or (path.name.startswith(".") and path.stat().st_mtime < old):
+                    path.unlink()
 
     def interruptions(self, run_id: str) -> int:
         """Return how many attempts in a row, the last one included, were cut off by something else than the user."""

@@ -205,11 +205,11 @@ def settle(store: Store, job: Job, listener: Listener, stop: threading.Event, la
                 if record.attempt >= job.attempt:  # it was cut off while we waited for it
                     job = attrs.evolve(job, attempt=record.attempt + 1)
                     store.renew(job.run_id, job.attempt, job.label, job.code)
-                store.set_aside(record)
                 record = None
             if record is None:
                 with turnstile.place(job.exclusive, until) as placed:
                     if placed:
+                        job = _next(store, job)
                         listener.started(job)
                         record = lane.make(store, job, lambda f, m: listener.progress(job, f, m), until)
     except ClaimLost:
@@ -237,6 +237,17 @@ def refuse(store: Store, job: Job, error: str, code: Mapping[str, str]) -> None:
         store.put_record(_record(attrs.evolve(job, code=code), (Status.FAILED, error), now(), {}))
     finally:
         store.release(job.run_id)
+
+
+def _next(store: Store, job: Job) -> Job:
+    """Set the standing record aside, only now that the run begins; number the attempt after all that there were."""
+    if (standing := store.record(job.run_id)) is not None:
+        store.set_aside(standing)
+    number = max([job.attempt, *(r.attempt + 1 for r in store.earlier(job.run_id))])
+    if number != job.attempt:
+        job = attrs.evolve(job, attempt=number)
+        store.renew(job.run_id, job.attempt, job.label, job.code)
+    return job
 
 
 def _unfinished(store: Store, job: Job, record: RunRecord) -> bool:

@@ -56,8 +56,9 @@ def main() -> int:
         os.dup2(errors, 1)
         os.close(errors)
         serve(folder, tell)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
         tell({"done": folder.name})
     guard.dismiss(guardian)
     return 0
@@ -103,10 +104,10 @@ def execute(folder: Path, spec: RunSpec, job: Mapping[str, Any], tell: Tell) -> 
     except KeyboardInterrupt:
         outcome |= {"status": Status.INTERRUPTED, "error": "interrupted from the keyboard"}
     except SystemExit as error:
-        traceback.print_exc()
+        _show_traceback()
         outcome |= {"status": Status.FAILED, "error": f"a component called sys.exit({error.code!r})"}
     except Exception as error:
-        traceback.print_exc()
+        _show_traceback()
         outcome |= {"status": Status.FAILED, "error": f"{type(error).__name__}: {error}"}
         if isinstance(error, OSError) and (trouble := _store_trouble(error, folder)):
             outcome |= {"status": Status.INTERRUPTED, "error": trouble}
@@ -118,6 +119,13 @@ def execute(folder: Path, spec: RunSpec, job: Mapping[str, Any], tell: Tell) -> 
         "total_cpu": time.process_time() - cpu,
     }
     return outcome
+
+
+def _show_traceback() -> None:
+    """Print the traceback to the error stream, which lies in the store: where that is full, the outcome still gets out."""
+    with suppress(OSError):
+        traceback.print_exc()
+        sys.stderr.flush()
 
 
 def _store_trouble(error: OSError, folder: Path) -> str:
