@@ -64,9 +64,24 @@ def test_rates_bounds_and_reward_by_hand() -> None:
     assert table.residuals[1] == pytest.approx([0.4, -0.6, 0.3 - 0.75])
     width = 2 * np.sqrt(np.log(2 * 3 * 3 / 0.05) / 4)
     assert table.upper[1, 0] - table.residuals[1, 0] == pytest.approx(width)
-    assert table.reward == pytest.approx([1.0 * (2 * 2 / 3 - 1), 0.75 * (2 * 2 / 3 - 1), 0.25])
-    assert table.holds.tolist() == [True, False, False] and table.best == 0
+    # Score 0.2 has no known outcome; between 0.4 and 0.85 one of two is good, above 0.85 one of one.
+    assert table.reward == pytest.approx([np.nan, 0.25, 0.25], nan_ok=True)
+    assert table.holds.tolist() == [True, False, False] and table.best is None
     assert not table.certified.any() and table.possible.all()
+
+
+def test_outcomes_above_the_old_threshold_say_nothing_of_the_people_below() -> None:
+    """A log with outcomes from 0.5 upwards: lower thresholds have no known reward, and none of them is called best."""
+    rng = np.random.default_rng(1)
+    scores, groups = rng.random(20000), rng.integers(0, 2, 20000)
+    labels = np.where(scores >= 0.5, (rng.random(20000) < scores).astype(float), np.nan)
+    grid = threshold_grid(41)
+    table = sweep_scores(Logged(scores, groups, labels, ("n", "s")), Constraints(rho_min=0.2), grid)
+    assert np.isnan(table.reward[grid < 0.49]).all()
+    # Break-even is 0.5, where a person more or less earns nothing: noise may prefer a neighbour.
+    assert table.best is not None and 0.49 < grid[table.best] < 0.56
+    truth = np.where(scores >= grid[table.best], 2 * scores - 1, 0.0).mean()
+    assert table.reward[table.best] == pytest.approx(truth, abs=0.01)
 
 
 def test_a_large_sample_certifies_and_rules_out() -> None:

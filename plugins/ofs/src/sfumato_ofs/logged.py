@@ -35,13 +35,17 @@ class Logged:
     names: tuple[str, ...]
 
 
+MAX_UNKNOWN = 0.01
+"""Share of the people whom a threshold accepts that may lie where no outcome is known."""
+
+
 @attrs.frozen
 class LoggedSweep:
     """One row a threshold.
 
     Attributes:
         grid [M]; rates [M, G]; overall [M]; residuals, lower, upper [M, I] (bounds hold together for all thresholds
-        and groups with probability 1 - delta); reward [M] a person, NaN where no accepted outcome is known; labelled
+        and groups with probability 1 - delta); reward [M] a person, NaN where outcomes of those accepted are not known; labelled
         [M] people behind it; counts [G] people a group.
     """
 
@@ -143,13 +147,34 @@ def _floats(values: list[Any], name: str, blank: bool = False) -> FloatArray:
     return out
 
 
+def _reward_by_cell(people: Logged, grid: FloatArray, known: BoolArray, loss: float) -> FloatArray:
+    """Return the reward a person of every threshold [M], NaN where outcomes of those it accepts are not known."""
+    cell = np.searchsorted(grid, people.scores, side="right")  # cell j + 1: accepted at grid[j], not at grid[j + 1]
+    n_cells = len(grid) + 1
+    n = np.bincount(cell, minlength=n_cells).astype(np.float64)
+    n_known = np.bincount(cell[known], minlength=n_cells)
+    n_good = np.bincount(cell[people.labels == 1], minlength=n_cells)
+    quality = np.where(n_known > 0, n_good / np.maximum(n_known, 1), 0.0)
+    gain = n * ((1.0 + loss) * quality - loss)
+
+    def from_above(values: FloatArray) -> FloatArray:
+        return np.asarray(np.cumsum(values[::-1])[::-1][1:])
+
+    n_accepted, n_unknown = from_above(n), from_above(np.where(n_known > 0, 0.0, n))
+    reward = from_above(gain) / len(people.scores)
+    return np.where(n_unknown <= MAX_UNKNOWN * n_accepted, reward, np.nan)
+
+
 def sweep_scores(
     people: Logged, constraints: Constraints, grid: FloatArray, *, loss: float = 1.0, delta: float = 0.05
 ) -> LoggedSweep:
     """Return rates, residuals with bounds, and reward of every threshold on logged people.
 
-    Notes: Hoeffding over all thresholds and groups at once. The reward needs outcomes of the people a threshold accepts:
-    where only some are known they stand for the rest, which assumes that they were not chosen by outcome.
+    Notes: Hoeffding over all thresholds and groups at once. The reward needs outcomes of the people a threshold accepts.
+    Known outcomes stand for the unknown ones between the same two grid points only, where scores are alike: a log holds
+    outcomes of people whom the old threshold accepted, and what became of them says nothing of the people below. Where no
+    outcome is known between two grid points, lower thresholds have no known reward, unless such people are at most
+    `MAX_UNKNOWN` of those accepted; then they count as bad.
     """
     if constraints.n_groups != len(people.names):
         raise OfsError(
@@ -171,10 +196,7 @@ def sweep_scores(
     width = np.array([*slack, *[everybody] * (constraints.size - constraints.n_parity)])
     known = ~np.isnan(people.labels)
     labelled = (accepted & known).sum(axis=1)
-    good = (accepted & (people.labels == 1)).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        quality = np.where(labelled > 0, good / labelled, np.nan)
-    reward = np.where(overall > 0, overall * ((1.0 + loss) * quality - loss), 0.0)
+    reward = _reward_by_cell(people, np.asarray(grid, dtype=np.float64), known, loss)
     return LoggedSweep(
         np.asarray(grid, dtype=np.float64), rates, overall, residuals, residuals - width, residuals + width, reward,
         labelled, counts,
