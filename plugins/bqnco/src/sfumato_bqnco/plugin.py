@@ -50,6 +50,7 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         target="sfumato_bqnco.solvers:MethodSolver",
         config="sfumato_bqnco.config:MethodConfig",
         version=1,
+        timing="exclusive",
         summary="a classical method by name: 2-opt, string removals, fast-tsp, PyVRP, HGS, OR-Tools, LKH, exact",
         source="see sfumato_bqnco.methods",
         backends=(BackendSpec("numba", devices=("cpu",)),),

@@ -138,8 +138,6 @@ class MethodPolicy(_BatchPolicy):
 class MethodSolver(Solver[Any, Any, Any]):
     """Any method of `sfumato_bqnco.methods` by name."""
 
-    timing = "exclusive"
-
     def __init__(self, config: MethodConfig | None = None) -> None:
         self.config = config or MethodConfig()
 

@@ -16,6 +16,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
+from sfumato.errors import ProtocolError
 from sfumato.protocols import Context, Episode, Task
 from sfumato.records import Start, Step
 
@@ -94,6 +95,7 @@ class OneShot(Episode[Any, Any]):
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
+        self._over = False
 
     def reset(self) -> Start[Any]:
         """Show the instances."""
@@ -101,6 +103,8 @@ class OneShot(Episode[Any, Any]):
 
     def step(self, action: Any) -> Step[Any]:
         """Validate and score; an infeasible item earns `penalty` and its `info` says why."""
+        if self._over:
+            raise ProtocolError("the episode is over: a routing task takes one action, complete solutions for every item")
         rows = np.asarray(action)
         items = self.batch.items
         if rows.ndim != 2 or len(rows) != len(items):
@@ -115,6 +119,7 @@ class OneShot(Episode[Any, Any]):
                 reward[b] = value if item.maximise else -value
             except InfeasibleSolution as error:
                 reward[b], faults[b] = penalty(item), str(error)
+        self._over = True
         done = np.ones(len(items), bool)
         return Step([], reward, done, ~done, {"faults": faults})
 

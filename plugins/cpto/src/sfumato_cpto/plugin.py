@@ -23,6 +23,7 @@ def _task(name: str, target: str, config: str, summary: str) -> ComponentSpec:
         summary=summary,
         source=SOURCE,
         evaluators=("cpto/driving",),
+        sample={"seconds": 0.5},
     )
 
 
@@ -36,6 +37,7 @@ def _solver(name: str, target: str, summary: str, source: str = SOURCE) -> Compo
         summary=summary,
         source=source,
         backends=_BASELINE,
+        timing="exclusive",
     )
 
 
@@ -67,6 +69,7 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         summary="One trajectory per hypothesis, sharing the segment that is driven",
         source=SOURCE,
         backends=_CPU,
+        timing="exclusive",
     )
     yield _solver(
         "cpto/independent", "IndependentSolver", "Baseline: one plan per hypothesis, the cheapest is driven"

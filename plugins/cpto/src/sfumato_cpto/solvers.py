@@ -66,7 +66,6 @@ class DrivingPolicy(Policy[Any, Any]):
 
 
 class _DrivingSolver(Solver[Any, Any, Any]):
-    timing: ClassVar[str] = "exclusive"
 
     def supports(self, task: Task[Any, Any, Any], runtime: Runtime[Any, Any, Any, Any]) -> Refusal | None:
         """Decline tasks that are no driving scenes."""

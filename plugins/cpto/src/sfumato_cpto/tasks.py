@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
+from sfumato.errors import ProtocolError
 from sfumato.protocols import Context, Episode, Task
 from sfumato.records import Start, Step
 from sfumato_cpto.config import (
@@ -45,6 +46,7 @@ class DrivingEpisode(Episode[Observation, Any]):
 
     def __init__(self, scene: Scene, rng: np.random.Generator) -> None:
         self.world = World(scene, rng)
+        self._over = False
 
     def reset(self) -> Start[Observation]:
         """Return the first observation and what may be known of the scene."""
@@ -52,6 +54,8 @@ class DrivingEpisode(Episode[Observation, Any]):
 
     def step(self, action: Any) -> Step[Observation]:
         """Hold (speed, yaw rate) for one period."""
+        if self._over:
+            raise ProtocolError("the episode is over: the drive was finished, ran out of time, or ended in a contact")
         values = np.asarray(action, dtype=float)
         if values.shape != (2,) or not np.isfinite(values).all():
             raise ActionError(f"expected an action (speed, yaw rate) of two finite numbers, got {action!r}")
@@ -59,6 +63,7 @@ class DrivingEpisode(Episode[Observation, Any]):
         before = world.ego[0]
         world.step(float(values[0]), float(values[1]))
         blamed = any(contact.at_fault for contact in world.contacts)
+        self._over = bool(world.finished or blamed or world.timed_out)
         return Step(
             world.observe(),
             float(world.ego[0] - before),

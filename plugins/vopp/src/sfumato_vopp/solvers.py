@@ -88,8 +88,6 @@ class OnlinePolicy(Policy[int, int]):
 class OnlineSolver(Solver[Any, int, int], Generic[C]):
     """What the online solvers share."""
 
-    timing = "exclusive"
-
     def __init__(self, config: C) -> None:
         self.config: C = config
 
@@ -206,7 +204,6 @@ class QMDPSolver(TableSolver):
 class SarsopSolver(TableSolver):
     """Brackets the optimal value, then follows the lower bound's policy; see :func:`sfumato_vopp.exact.bracket`."""
 
-    timing = "exclusive"
 
     def solve(self, task: Task[Any, int, int], ctx: Context) -> TablePolicy:
         """Search until the bracket is narrow enough or the time is used up."""
