@@ -124,6 +124,7 @@ def test_any_text_as_a_value_is_taken_or_refused_cleanly(text):
         ("[[task]]\nuse = 'a/b'\n", r"no \[\[solver\]\] table"),
         ("[[task]]\nuse = 'a/b'\n[[solver]]\nuze = 'c/d'\n", r"\[\[solver\]\] 1: key 'use' is missing"),
         ("seds = 3\n[[task]]\nuse='a/b'\n[[solver]]\nuse='c/d'\n", "unknown key 'seds'. Did you mean 'seeds'"),
+        ("[[taks]]\nuse='a/b'\n[[solver]]\nuse='c/d'\n", "unknown key 'taks'. Did you mean 'task'"),
         ("seeds = 0\n[[task]]\nuse='a/b'\n[[solver]]\nuse='c/d'\n", "'seeds' must be >= 1"),
         ("[limits]\nsteps = 0\n[[task]]\nuse='a/b'\n[[solver]]\nuse='c/d'\n", "'steps' must be >= 1"),
     ],

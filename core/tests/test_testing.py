@@ -105,6 +105,14 @@ class Forgetful(CountTask):
             yield [Forgetful.drawn]
 
 
+class Turnwise(CountTask):
+    """Draws its instances from one stream in turn."""
+
+    def instances(self, ctx):
+        rng = ctx.stream("instance")
+        return ([int(rng.integers(1 << 40))] for _ in ctx.indices)
+
+
 class Unsteady(CountTask):
     """Shows something else each time."""
 
@@ -225,6 +233,7 @@ def test_a_sound_plugin_keeps_every_promise_but_the_one_that_needs_a_file(regist
         ("config-round-trip", {"config": ChangeableConfig}, "can be changed"),
         ("config-round-trip", {"config": NoDefaultConfig}, "TypeError"),
         ("same-instances", {"task": Forgetful}, "different instances"),
+        ("same-instances", {"task": Turnwise}, "another one when asked for alone"),
         ("same-reset", {"task": Unsteady}, "different observations"),
         ("step-after-end", {"task": Patient}, "carried out"),
         ("instances-unchanged", {"solver": Meddling}, "changed by the run"),

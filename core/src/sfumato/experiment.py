@@ -11,7 +11,7 @@ import attrs
 
 from sfumato import backends, config, plugins
 from sfumato.context import file_digest
-from sfumato.errors import ConfigError
+from sfumato.errors import ConfigError, UnknownName, did_you_mean
 from sfumato.provenance import code_of
 from sfumato.records import ComponentRef, ComponentSpec, Limits, RunSpec
 from sfumato.store import run_id_of
@@ -63,6 +63,10 @@ class Experiment:
         """Read an experiment file; raises ConfigError with file, table and key."""
         tables = config.read_toml(path)
         uses = {kind: tuple(_uses(path, kind, tables.pop(kind, []))) for kind in ("task", "solver", "runtime")}
+        known = ["task", "solver", "runtime", *(f.name for f in attrs.fields(Settings))]
+        for name in tables:
+            if name not in known:
+                raise ConfigError(f"{path}: unknown key {name!r}.{did_you_mean(name, known)} Known keys: {', '.join(known)}.")
         for kind in ("task", "solver"):
             if not uses[kind]:
                 raise ConfigError(f'{path}: no [[{kind}]] table. Add one:\n[[{kind}]]\nuse = "plugin/name"')
@@ -87,11 +91,7 @@ class Experiment:
         self, registry: plugins.Registry, task: Use, solver: Use, runtime: Use, data_dir: str | None
     ) -> Iterable[Job]:
         s = self.settings
-        specs = {
-            "task": registry.find("task", task.name),
-            "solver": registry.find("solver", solver.name),
-            "runtime": registry.find("runtime", runtime.name),
-        }
+        specs = {kind: _find(registry, kind, use) for kind, use in (("task", task), ("solver", solver), ("runtime", runtime))}
         data: dict[str, str] = {}
         refs = {
             kind: resolve(specs[kind], use, data)
@@ -145,6 +145,14 @@ def needs(components: Iterable[ComponentSpec]) -> dict[str, float]:
         for name, amount in component.resources.items():
             found[name] = max(found.get(name, 0.0), float(amount))
     return found
+
+
+def _find(registry: plugins.Registry, kind: str, use: Use) -> ComponentSpec:
+    """Return the component a table names; an unknown one is named with its file and table."""
+    try:
+        return registry.find(kind, use.name)
+    except UnknownName as error:
+        raise UnknownName(f"{use.where}: {error}" if use.where else str(error)) from error
 
 
 def _uses(path: Path, kind: str, tables: Any) -> Iterable[Use]:

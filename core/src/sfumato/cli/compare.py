@@ -37,6 +37,12 @@ def command(names: Sequence[str], metrics: Sequence[str], task: str | None, stor
             alike = [s for s in other if s.task == first.task]
             partners = [s for s in alike if s.world == first.world] or alike
             made += [c for second in partners for c in compare(first, second, metrics or None)]
+    if not made and task is not None:
+        from sfumato.errors import did_you_mean
+
+        known = {s.task for g in groups for s in g}
+        if task not in known:
+            raise UsageError(f"no run on task {task!r}.{did_you_mean(task, known)} There are: {', '.join(sorted(known))}.")
     if not made:
         tasks = [", ".join(sorted({s.task for s in g})) for g in groups]
         raise UsageError(f"nothing in common: {'; '.join(f'{n} ran on {t}' for n, t in zip(names, tasks, strict=True))}.")

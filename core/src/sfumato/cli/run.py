@@ -14,7 +14,7 @@ import click
 from sfumato import config
 from sfumato.cli.tables import figures_table, progress_listener
 from sfumato.cli.text import json_line
-from sfumato.errors import BackendUnavailable, ConfigError
+from sfumato.errors import BackendUnavailable, ConfigError, did_you_mean
 from sfumato.executors import executor
 from sfumato.experiment import Experiment, Settings, Use
 from sfumato.plugins import Registry
@@ -128,7 +128,8 @@ def _statuses(retry: str) -> frozenset[str]:
     wanted = frozenset(s.strip() for s in retry.split(",") if s.strip())
     allowed = {s.value for s in Status if s is not Status.OK}
     if unknown := wanted - allowed:
-        raise ConfigError(f"--retry wants statuses of {', '.join(sorted(allowed))}; got {', '.join(sorted(unknown))}.")
+        hints = "".join(did_you_mean(name, allowed) for name in sorted(unknown))
+        raise ConfigError(f"--retry wants statuses of {', '.join(sorted(allowed))}; got {', '.join(sorted(unknown))}.{hints}")
     return wanted
 
 

@@ -14,9 +14,11 @@ from sfumato.index import Index, Summary
 from sfumato.provenance import code_digest
 from sfumato.store import DEFAULT, Store
 
+STANDINGS = ("ok", "failed", "timeout", "killed", "unsupported", "interrupted", "running", "waiting", "damaged")
+
 
 @click.command("status")
-@click.option("--status", help="Only runs that stand so: ok, failed, running …")
+@click.option("--status", type=click.Choice(STANDINGS), help="Only runs that stand so.")
 @click.option("--task", help="Only runs of this task.")
 @click.option("--solver", help="Only runs of this solver.")
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Only the N that ended last.")

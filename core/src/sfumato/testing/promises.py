@@ -20,7 +20,15 @@ import numpy as np
 from sfumato import backends, config, plugins
 from sfumato.context import RunContext
 from sfumato.driver import drive
-from sfumato.errors import BackendUnavailable, DataMissing, PluginError, SfumatoError, UsageError
+from sfumato.errors import (
+    BackendUnavailable,
+    DataMissing,
+    PluginError,
+    SfumatoError,
+    UnknownName,
+    UsageError,
+    did_you_mean,
+)
 from sfumato.evaluators import Return
 from sfumato.protocols import Episode, Policy, Solver, Task
 from sfumato.records import BackendSpec, ComponentSpec, Refusal, Start, Step
@@ -52,7 +60,11 @@ class Subject:
         self.name = name
         self.plugin = self.registry.load(name)
         if self.plugin is None:
-            self.registry.find("task", f"{name}/")  # raises UnknownName, or says why it is not to be had
+            for finding in self.registry.findings:
+                if finding.subject == name:
+                    raise PluginError(f"plugin {name!r} is not to be had: {finding.message}. {finding.advice}")
+            known = self.registry.plugins
+            raise UnknownName(f"no plugin {name!r} is installed.{did_you_mean(name, known)} There are: {', '.join(known)}.")
         self.skipped: dict[str, str] = {}
 
     def specs(self, kind: str) -> list[ComponentSpec]:
@@ -215,7 +227,7 @@ def config_round_trip(subject: Subject) -> Iterable[Broken]:
 
 
 def same_instances(subject: Subject) -> Iterable[Broken]:
-    """The same seed gives the same instances, another seed or index others' company notwithstanding."""
+    """The same seed gives the same instances, and an instance does not depend on which others are asked for."""
     for spec, task in subject.tasks:
         try:
             first, second = (list(subject.build(spec).instances(subject.context())) for _ in range(2))
@@ -229,6 +241,14 @@ def same_instances(subject: Subject) -> Iterable[Broken]:
         elif not all(same(a, b) for a, b in zip(first, second, strict=True)):
             yield Broken("same-instances", f"{spec.name}.instances(ctx)", "two calls with one seed gave different instances",
                          'Draw from ctx.stream("instance", k) alone.')  # fmt: skip
+        else:
+            last = attrs.evolve(subject.context(), indices=range(N_ITEMS - 1, N_ITEMS))
+            one_each = attrs.evolve(subject.context(), batch_size=1)
+            alone = list(subject.build(spec).instances(last))[-1]
+            among = list(subject.build(spec).instances(one_each))[-1] if task.batched else first[-1]
+            if not same(alone, among):
+                yield Broken("same-instances", f"{spec.name}.instances(ctx)", f"instance {N_ITEMS - 1} is another one when asked for alone",
+                             'Draw instance k from ctx.stream("instance", k), not from one stream in turn.')  # fmt: skip
 
 
 def same_reset(subject: Subject) -> Iterable[Broken]:
@@ -426,12 +446,12 @@ def backends_are_honest(subject: Subject) -> Iterable[Broken]:
                 subject.drive(spec, subject.build(spec), task_spec, task, ctx=ctx)
             except Exception as error:
                 yield Broken("backends-honest", call, f"declared and installed, but {type(error).__name__}: {error}", "Mend it or do not declare it.")
-    try:
-        for spec in subject.specs("solver"):
+    for spec in subject.specs("solver"):
+        try:
             backends.resolve(spec, device="no-such-device")
-            yield Broken("backends-honest", f"solver {spec.name} on no-such-device", "it was accepted", "Declare real devices.")
-    except (BackendUnavailable, UsageError):
-        return
+        except (BackendUnavailable, UsageError):
+            continue
+        yield Broken("backends-honest", f"solver {spec.name} on no-such-device", "it was accepted", "Declare real devices.")
 
 
 def _refusal(call: str, spec: ComponentSpec, offer: BackendSpec) -> Iterable[Broken]:
