@@ -90,3 +90,23 @@ def test_numbers_without_json_are_refused_and_the_head_stays(log_file: Path) -> 
     with pytest.raises(ValueError):
         log.append("select", {"tau": float("nan")})
     assert log.head == before and verify(log_file) == before
+
+
+def test_a_line_that_is_cut_off_leaves_the_log_as_it_was(tmp_path):
+    """A disk that fills up takes part of a line: an error, the head stays, and the log can be read and continued."""
+    import resource
+    import subprocess
+    import sys
+
+    program = (
+        "import resource, signal\nfrom sfumato_ofs.audit import AuditLog, read\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"log = AuditLog({str(tmp_path / 'log.jsonl')!r})\nlog.append('a', {{'x': 1}})\nhead = log.head\n"
+        "size = log.path.stat().st_size\nresource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, resource.RLIM_INFINITY))\n"
+        "try:\n    log.append('b', {'x': 2})\nexcept OSError:\n    pass\nelse:\n    raise SystemExit('taken for success')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+        "assert log.head == head and log.path.stat().st_size == size\nlog.append('c', {'x': 3})\n"
+        "print([e['event'] for e in read(log.path)])\n"
+    )
+    assert resource.RLIM_INFINITY  # POSIX only, as the locks are
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "['a', 'c']", done.stderr

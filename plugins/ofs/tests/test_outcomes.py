@@ -112,3 +112,17 @@ def test_accepted_labels_cannot_show_it_and_the_refusal_explains(fairness: str) 
         Constraints(measure=fairness).residuals(np.array([[0.5, 0.5]]), np.array([0.5]))
     with pytest.raises(OfsError, match="needs outcomes of rejected people"):
         ThresholdBandit(constraints=Constraints(measure=fairness))
+
+
+def test_plays_without_a_rate_do_not_count_in_the_telescoping_mean() -> None:
+    """Twenty plays in which a rate was undefined, then 0.2 three times: the learner's mean is 0.2, not 4.2."""
+    memory = OutcomeMemory(1, 1, 2, 1)
+    arm, seen = np.zeros(1, dtype=np.int64), []
+    for residual in [np.nan] * 20 + [0.2] * 3:
+        ones = np.ones((1, 2))
+        memory.add(arm, ones, ones, ones, ones)
+        value = memory.increments(arm, np.array([[residual]]))[0, 0]
+        if not np.isnan(value):
+            seen.append(value)
+            assert np.mean(seen) == pytest.approx(0.2)
+    assert len(seen) == 3

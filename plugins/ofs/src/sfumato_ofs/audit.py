@@ -7,6 +7,7 @@ head; the head itself can be exported and signed, which fixes the whole history 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import json
@@ -80,11 +81,22 @@ class AuditLog:
         if self._file is None:
             self._lines.append(line)
         else:
-            self._file.write(line.encode() + b"\n")
+            self._write(line.encode() + b"\n")
             if self._durable:
                 os.fsync(self._file.fileno())
         self._head = Head(self._head.lines + 1, digest)
         self._last = line
+
+    def _write(self, data: bytes) -> None:
+        """Write a line whole, or leave the file as it was: a disk that fills up takes part of a line without a word."""
+        assert self._file is not None  # the caller looked
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            if self._file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, "the audit log's line was cut off: no room left", str(self.path))
+        except OSError:
+            self._file.truncate(end)
+            raise
 
     @property
     def last(self) -> dict[str, Any]:

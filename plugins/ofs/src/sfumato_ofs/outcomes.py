@@ -52,8 +52,8 @@ class OutcomeMemory:
 
     def __init__(self, n_items: int, n_arms: int, n_groups: int, n_residuals: int) -> None:
         self._mass = np.zeros((4, n_items, n_arms, n_groups))
-        self._plays = np.zeros((n_items, n_arms))
         self._last = np.zeros((n_items, n_arms, n_residuals))
+        self._seen = np.zeros((n_items, n_arms, n_residuals))
         self._rows = np.arange(n_items)
 
     def add(
@@ -68,14 +68,17 @@ class OutcomeMemory:
         rows = self._rows
         for k, mass in enumerate((accepted_good, accepted_bad, rejected_good, rejected_bad)):
             self._mass[k, rows, arm] += mass
-        self._plays[rows, arm] += 1
         ag, ab, rg, rb = self._mass[:, rows, arm]
         return outcome_rates(ag, ab, ag + rg, ab + rb)
 
     def increments(self, arm: IntArray, residuals: FloatArray) -> FloatArray:
-        """Return n r_n - (n - 1) r_(n-1), whose mean over the plays telescopes to r_n; NaN stays NaN."""
+        """Return n r_n - (n - 1) r_(n-1), whose mean over the n plays that had a rate telescopes to r_n; NaN stays NaN.
+
+        Plays without a rate do not count: the learners average over what they have seen, residual by residual.
+        """
         rows = self._rows
-        n = self._plays[rows, arm][:, None]
+        self._seen[rows, arm] += ~np.isnan(residuals)
+        n = self._seen[rows, arm]
         before = self._last[rows, arm]
         value: FloatArray = n * residuals - (n - 1) * before
         self._last[rows, arm] = np.where(np.isnan(residuals), before, residuals)
