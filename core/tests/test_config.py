@@ -76,6 +76,22 @@ def test_settings_survive_a_round_trip(settings):
     assert config.structure(config.unstructure(settings), Config, "f") == settings
 
 
+def test_none_unsets_a_setting_that_may_be_unset():
+    """TOML has no null, so the text "none" stands for it, but never where it could be meant as a text."""
+
+    @attrs.frozen
+    class Budget:
+        seconds: float | None = 0.1
+        label: str | None = "x"
+        count: int = 1
+
+    assert config.structure({"seconds": "none", "label": "none"}, Budget, "here") == Budget(None, "none")
+    assert config.structure({"seconds": 2}, Budget, "here").seconds == 2.0
+    for wrong in ({"count": "none"}, {"seconds": "no"}):
+        with pytest.raises(ConfigError, match="expected a"):
+            config.structure(wrong, Budget, "here")
+
+
 def test_a_record_survives_a_round_trip():
     """What is written is what is read."""
     spec = RunSpec(ComponentRef("a/b", 1, {"x": [1]}), ComponentRef("c/d"), limits=Limits(steps=3))

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import attrs
 import cattrs
@@ -29,6 +30,15 @@ def _strict(kind: type, accepts: tuple[type, ...], rejects: tuple[type, ...] = (
 
 def _is_literal(kind: Any) -> bool:
     return get_origin(kind) is cast(Any, Literal)
+
+
+def _optional(kind: Any) -> Any:
+    """Return X where a type is `X | None` and X takes no text of its own, else None."""
+    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else ()
+    others = [m for m in members if m is not NoneType]
+    if len(others) != 1 or len(members) != 2:
+        return None
+    return None if others[0] in (str, Any) or (_is_literal(others[0]) and "none" in get_args(others[0])) else others[0]
 
 
 def _one_of(value: Any, wanted: Any) -> Any:
@@ -54,6 +64,11 @@ def converter() -> cattrs.Converter:
     c.register_structure_hook(str, _strict(str, (str,)))
     c.register_structure_hook(Path, lambda v, _: Path(_strict(str, (str, Path))(v, str)))
     c.register_structure_hook_func(_is_literal, _one_of)
+    # TOML has no null: "none" stands for it wherever it could not be meant as a text.
+    c.register_structure_hook_func(
+        lambda kind: _optional(kind) is not None,
+        lambda value, kind: None if value is None or value == "none" else c.structure(value, _optional(kind)),
+    )
     c.register_unstructure_hook(Path, str)
     c.register_unstructure_hook_func(lambda t: isinstance(t, type) and issubclass(t, Enum), lambda v: v.value)
     return c
@@ -62,7 +77,8 @@ def converter() -> cattrs.Converter:
 def structure(settings: Mapping[str, Any], cls: type[T], where: str) -> T:
     """Return an instance of `cls` from a table of settings.
 
-    Raises ConfigError naming `where` (file and table), the key, what was expected and what was got.
+    The text "none" unsets a setting that may be unset. Raises ConfigError naming `where` (file and table), the key, what
+    was expected and what was got.
     """
     try:
         return converter().structure(dict(settings), cls)
