@@ -51,22 +51,16 @@ class _Recorded:
         self._rows = [self._rows[i] for i in rows.tolist()]
 
 
-@pytest.mark.parametrize("cues", ["none", "globals_list"])
-@pytest.mark.parametrize("regime", [0, 1])
-def test_recorded_conversations_are_played_token_by_token_with_the_recorded_outcome(
-    monkeypatch, regime, cues
-):
-    """Batched play feeds prompts, messages and outputs exactly as the traces have them, and counts them so."""
-    settings = TraceSettings(level="micro", style="compact", prompt="short", words=False, cues=cues)
-    records = [make_pair(settings, EVAL_SEED_BASE + k)[regime] for k in range(5)]
+def replayed(monkeypatch, records, regime, cues):
+    """Play recorded conversations in a runtime, the model foretelling what was recorded; return what was played."""
     tokenizer = TraceTokenizer.train(m["content"] for r in records for m in r["messages"])
     _Recorded.conversations = [tokenizer.render(r["messages"])[0] for r in records]
     monkeypatch.setattr(study, "Stream", _Recorded)
     episodes = []
-    for k in range(5):
-        instance = generate("micro", EVAL_SEED_BASE + k)
+    for record in records:
+        instance = generate("micro", record["meta"]["seed"])
         episodes.append((instance, KnapsackEpisode(instance, LEVELS["micro"], TaskConfig())))
-    runtime = runtime_of(("persistent", "stateless")[regime], cues=cues)
+    runtime = runtime_of(regime, cues=cues)
 
     class Model:
         class embedding:
@@ -81,7 +75,33 @@ def test_recorded_conversations_are_played_token_by_token_with_the_recorded_outc
         said = [len(tokenizer.encode(m)) + 1 for m in got.messages]
         assert got.tokens.completion == sum(said)
         assert got.tokens.unique == len(tokenizer.render(record["messages"])[0])
+    return played
+
+
+@pytest.mark.parametrize("cues", ["none", "globals_list"])
+@pytest.mark.parametrize("regime", [0, 1])
+def test_recorded_conversations_are_played_token_by_token_with_the_recorded_outcome(
+    monkeypatch, regime, cues
+):
+    """Batched play feeds prompts, messages and outputs exactly as the traces have them, and counts them so."""
+    settings = TraceSettings(level="micro", style="compact", prompt="short", words=False, cues=cues)
+    records = [make_pair(settings, EVAL_SEED_BASE + k)[regime] for k in range(5)]
+    for got in replayed(monkeypatch, records, ("persistent", "stateless")[regime], cues):
         assert (got.missing_any, got.failed_actions) == (False, 0)
+
+
+@pytest.mark.parametrize("cues", ["none", "globals_list"])
+def test_traces_of_a_lost_state_are_what_a_stateless_interpreter_shows(monkeypatch, cues):
+    """Lost from the second block on: token by token the stateless runtime; a missing name unless a cue tells of it."""
+    settings = TraceSettings(
+        level="micro", style="compact", prompt="short", words=False, cues=cues, losses=1.0
+    )
+    made = (make_pair(settings, EVAL_SEED_BASE + k)[0] for k in range(100))
+    records = [record for record in made if record["meta"].get("lost_from") == 1][:5]
+    assert len(records) == 5
+    for got in replayed(monkeypatch, records, "stateless", cues):
+        failed = int(cues == "none")
+        assert (got.missing_strict, got.failed_actions) == (bool(failed), failed)
 
 
 def test_the_smallest_study_gives_every_cell_figure_and_test(tmp_path):

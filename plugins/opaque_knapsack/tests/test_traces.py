@@ -2,6 +2,7 @@
 
 import json
 
+import attrs
 import pytest
 
 from sfumato_opaque_knapsack import traces
@@ -143,3 +144,25 @@ def test_matching_by_tokens_keeps_no_more_text_than_given():
     kept = matched_by_tokens(records, 3000)
     assert 0 < len(kept) < 20
     assert sum(r["meta"]["tokens"]["completion"] for r in kept) <= 3000
+
+
+@pytest.mark.parametrize("style", ["varied", "compact"])
+def test_a_lost_state_changes_the_code_and_not_what_it_comes_to(style):
+    """The expert looks at everything again and goes on in stateless code; what it takes and earns is the same."""
+    settings = TraceSettings(level="micro", style=style, losses=0.5)
+    records = list(make_pairs(settings, range(60)))
+    lost = [r for r in records if "lost_from" in r["meta"]]
+    assert 15 < len(lost) < 45
+    assert {r["regime"] for r in lost} == {"persistent"}
+    for record in lost:
+        where = record["meta"]["lost_from"]
+        assert [k for k, step in enumerate(record["steps"]) if not step["ok"]] == [where]
+        assert record["steps"][where]["error"].startswith("NameError")
+    told = list(make_pairs(attrs.evolve(settings, cues="globals_list"), range(60)))
+    assert all(step["ok"] for record in told for step in record["steps"])
+    assert [r["meta"]["score"] for r in told] == [r["meta"]["score"] for r in records]
+
+
+def test_losses_are_refused_in_what_imitates_the_release():
+    with pytest.raises(ValueError, match="losses"):
+        TraceSettings(format="paper", losses=0.1)

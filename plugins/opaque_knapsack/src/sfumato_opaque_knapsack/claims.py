@@ -164,13 +164,16 @@ def run_two_by_two(
     seed: int = 3407,
     match: str = "episodes",
     cue: str = "none",
+    losses: float = 0.0,
+    regimes: str = "persistent,stateless",
     device: str = "",
     artifacts: str = "",
     report: Callable[[str], None] = _silent,
 ) -> dict[str, Any]:
     """Train, play all cells, and return figures, tests, and every episode's summary, ready for JSON.
 
-    Trained decoders are kept in the artifact store, so a second call only plays.
+    `losses` is the share of persistent traces in which the state is lost for good (`TraceSettings`), `regimes` those
+    that models are trained on. Trained decoders are kept in the artifact store, so a second call only plays.
     """
     import torch
 
@@ -186,7 +189,7 @@ def run_two_by_two(
     torch.set_num_threads(1)  # bits do not depend on how many cores are free
     begun, cpu = time.perf_counter(), time.process_time()
     try:
-        chosen = attrs.evolve(learned.SIZES[size], cues=cue)
+        chosen = attrs.evolve(learned.SIZES[size], cues=cue, losses=losses)
         ctx = RunContext(artifacts=ArtifactStore(Path(artifacts) if artifacts else None))
         settings = study.PlaySettings(show_cue=cue != "none")
         result = learned.two_by_two(
@@ -194,6 +197,7 @@ def run_two_by_two(
             chosen,
             seed=seed,
             match=match,
+            train_regimes=regimes.split(","),
             settings=settings,
             runtime_settings={"cues": cue},
             report=report,
@@ -218,23 +222,29 @@ def run_two_by_two(
             "seed": seed,
             "match": match,
             "cue": cue,
+            "losses": losses,
             "device": device,
             "episodes": chosen.episodes,
             "torch": torch.__version__,
             "wall_seconds": time.perf_counter() - begun,
             "cpu_seconds": time.process_time() - cpu,
+            "cpu_seconds_training": sum(t["cpu_seconds"] for t in result["training"].values()),
         },
     }
 
 
-def _study(size: str, seed: int, cue: str) -> dict[str, Any]:
+def study_of(
+    size: str, seed: int, cue: str, losses: float = 0.0, regimes: str = "persistent,stateless"
+) -> dict[str, Any]:
     """Several claims read one study; it is kept with the trained decoders, under the digest of this package's code."""
     from sfumato.provenance import code_digest
 
     def build(folder: Path) -> None:
-        (folder / "study.json").write_text(json.dumps(run_two_by_two(size=size, seed=seed, cue=cue)))
+        result = run_two_by_two(size=size, seed=seed, cue=cue, losses=losses, regimes=regimes)
+        (folder / "study.json").write_text(json.dumps(result))
 
-    key = {"size": size, "seed": seed, "cue": cue, "code": code_digest(__package__)}
+    key = {"size": size, "seed": seed, "cue": cue, "losses": losses, "regimes": regimes}
+    key["code"] = code_digest(__package__)
     folder = ArtifactStore(None).get_or_build("opaque-knapsack/two-by-two", key, build)
     result: dict[str, Any] = json.loads((folder / "study.json").read_text())
     return result
@@ -247,7 +257,7 @@ def two_by_two(figure: str, size: str = "cpu", seed: int = 3407, cue: str = "non
     variables, P->S minus P->P. `token_ratio`: completion tokens, S->P over P->P. `score_equivalence`: mean score
     P->P minus S->S, with the 90 % interval that belongs to two one-sided tests.
     """
-    result = _study(size, seed, cue)
+    result = study_of(size, seed, cue)
     cells, episodes = result["cells"], result["episodes"]
     n = cells["P->P"]["n"]
     rng = np.random.default_rng(0)

@@ -75,6 +75,14 @@ def with_cue(observation: str, cue: str) -> str:
     return f"{as_shown(observation)}{cue}" if cue else as_shown(observation)
 
 
+def error_text(error: str, turn: int, code: str) -> str:
+    """Return how a runtime shows the error of a block of one line (`turn` counts from 0), for scripted traces."""
+    if "\n" in code:
+        raise ValueError(f"code: expected one line, got {code!r}")
+    where = f'  File "<action {turn + 1}>", line 1, in <module>\n    {code}'
+    return f"[error]\nTraceback (most recent call last):\n{where}\n{error}"
+
+
 def cue_text(names: list[str], persistent: bool) -> str:
     """Return the visibility cue `globals_list` in the words of the runtimes, for scripted traces."""
     state = "exist now" if persistent else "the last action had and that are gone now"

@@ -236,7 +236,7 @@ def train(
 ) -> dict[str, float]:
     """Train in place, on the device that the model is on (bf16 on CUDA), and return the last figures.
 
-    They are loss on assistant tokens, tokens seen, steps, seconds.
+    They are loss on assistant tokens, tokens seen, steps, seconds, and seconds of this process's CPU time.
 
     With `seconds` set, the schedule still spans all epochs and training stops when the time is up; the result says so
     (`finished` 0). Bits are the same for a seed on the same machine and thread count, unless the time cut training.
@@ -256,7 +256,7 @@ def train(
         betas=(0.9, 0.98),
     )
     n_warm = max(1, round(config.warmup * len(plan)))
-    begun, seen, smooth, done = time.perf_counter(), 0, 0.0, 0
+    begun, cpu, seen, smooth, done = time.perf_counter(), time.process_time(), 0, 0.0, 0
     model.train()
     row: dict[str, float] = {}
     for step, group in enumerate(plan):
@@ -286,6 +286,7 @@ def train(
         smooth = loss.item() if step == 0 else 0.9 * smooth + 0.1 * loss.item()
         seconds = time.perf_counter() - begun
         row = {"step": done, "steps": len(plan), "loss": smooth, "tokens": seen, "seconds": seconds}
+        row["cpu_seconds"] = time.process_time() - cpu
         report(row)
         if config.seconds is not None and seconds > config.seconds:
             break

@@ -43,6 +43,8 @@ class ScriptedExpert:
         regime: `persistent` code sets state up once and calls helpers; `stateless` code restates what it needs.
         style: name of a coding style, or `varied` to draw one of four for each episode.
         words: write a sentence before each block.
+        recovers: when the state of persistent code is gone while it inspects (an output without what it should hold, or
+            `lose`), look at everything again, which costs no budget, and write for a stateless interpreter from then on.
 
     Notes:
         With equal seeds both regimes make the same inspect, take and finish calls in the same order. It reads only
@@ -50,7 +52,9 @@ class ScriptedExpert:
         fault), it sets up again while inspecting, twice at most, and finishes while taking.
     """
 
-    def __init__(self, regime: str, *, style: str = "varied", words: bool = True) -> None:
+    def __init__(
+        self, regime: str, *, style: str = "varied", words: bool = True, recovers: bool = False
+    ) -> None:
         names = [known.name for known in (*STYLES, COMPACT)]
         if regime not in REGIMES:
             raise ValueError(f"regime: expected one of {', '.join(REGIMES)}, got {regime!r}")
@@ -59,6 +63,7 @@ class ScriptedExpert:
         self.regime = regime
         self.style = style
         self.words = words
+        self.recovers = recovers
 
     def reset(self, public: Mapping[str, Any], seed: int) -> None:
         """Begin an episode. `seed` decides exploration order, style and words; equal in both halves of a pair."""
@@ -81,6 +86,12 @@ class ScriptedExpert:
         self._refused: list[str] = []
         self._taken = False
         self._restarts = 0
+        self._writes = self.regime
+        self._told = False
+
+    def lose(self) -> None:
+        """Tell the expert that its variables are gone, as a visibility cue does."""
+        self._told = self.recovers and self._writes == "persistent"
 
     def act(self, observation: str) -> str:
         """Return the next assistant message."""
@@ -100,13 +111,16 @@ class ScriptedExpert:
             refused=tuple(self._refused),
             taken=self._taken,
         )
-        code = self._style.persistent(turn) if self.regime == "persistent" else self._style.stateless(turn)
+        code = self._style.persistent(turn) if self._writes == "persistent" else self._style.stateless(turn)
         words = styles.prose(self._kind, self._rng)
         return fenced(code, words if self.words else "")
 
     def _advance(self, output: str) -> None:
         if self._kind in ("first", "inspect"):
             left = styles.read_number(output, "left")
+            if self._writes == "persistent" and self.recovers and (self._told or left is None):
+                self._writes, self._kind, self._offset, self._rows = "stateless", "first", 0, []
+                return
             if left is None:
                 self._restarts += 1
                 self._kind, self._offset, self._rows = ("first" if self._restarts <= 2 else "finish"), 0, []

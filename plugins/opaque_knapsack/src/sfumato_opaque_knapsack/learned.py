@@ -27,7 +27,7 @@ RECIPE = 1
 
 @attrs.frozen
 class Size:
-    """A size of the 2 x 2: level, writing, model, training, and how many episodes a cell has."""
+    """A size of the 2 x 2: level, writing (see `TraceSettings`), model, training, and how many episodes a cell has."""
 
     name: str
     level: str = "micro"
@@ -48,6 +48,7 @@ class Size:
     context: int = 2048
     max_turns: int = 40
     cues: str = "none"
+    losses: float = 0.0
 
 
 SIZES = {
@@ -80,7 +81,12 @@ def train_decoder(
     many episodes. Both regimes share one tokenizer, trained on both.
     """
     settings = TraceSettings(
-        level=size.level, style=size.style, prompt="short", words=size.words, cues=size.cues
+        level=size.level,
+        style=size.style,
+        prompt="short",
+        words=size.words,
+        cues=size.cues,
+        losses=size.losses,
     )
     seeds = range(TRAIN_SEED_BASE, TRAIN_SEED_BASE + size.pairs)
     records = list(make_pairs(settings, seeds))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 import attrs
 
 from sfumato_opaque_knapsack import prompts
-from sfumato_opaque_knapsack.conversation import Message, cue_text, merged, opening, with_cue
+from sfumato_opaque_knapsack.conversation import Message, cue_text, error_text, merged, opening, with_cue
 from sfumato_opaque_knapsack.experts import REGIMES, ScriptedExpert
-from sfumato_opaque_knapsack.instances import generate, level_named
+from sfumato_opaque_knapsack.instances import Instance, generate, level_named
 from sfumato_opaque_knapsack.metrics import count_words
 from sfumato_opaque_knapsack.trusted import Ran, code_of, play_expert
 from sfumato_opaque_knapsack.world import Outcome, World
@@ -46,6 +47,9 @@ class TraceSettings:
         words: a sentence before each block.
         cues: `none`, or `globals_list`: each user message after an action ends with the names that survived it, or,
             where nothing survives, that are lost.
+        losses: share of the persistent episodes in which, from a drawn inspection on, nothing survives a block any more.
+            The expert learns of it from the cue, or else from the error of its next block; it looks at everything again
+            (which costs no budget) and goes on in stateless code. Only the profile `matched` and the format `aligned`.
     """
 
     level: str = "easy"
@@ -55,10 +59,33 @@ class TraceSettings:
     format: str = attrs.field(default="aligned", validator=attrs.validators.in_(("aligned", "paper")))
     words: bool = True
     cues: str = attrs.field(default="none", validator=attrs.validators.in_(("none", "globals_list")))
+    losses: float = attrs.field(
+        default=0.0, validator=[attrs.validators.ge(0.0), attrs.validators.le(1.0)], kw_only=True
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.losses and (self.profile, self.format) != ("matched", "aligned"):
+            raise ValueError(
+                f"losses: expected profile matched and format aligned, got {self.profile} and {self.format}; a release's "
+                "traces hold no losses"
+            )
+
+    def lost_from(self, instance: Instance, seed: int) -> int | None:
+        """Return the turn, counted from 0, before which the state of the persistent half is lost; None: it lasts."""
+        rng = random.Random(f"losses {seed}")
+        size = level_named(self.level).tool_calls_per_action - 1
+        inspections = -(-min(instance.budget, instance.n) // size)
+        if rng.random() >= self.losses or inspections < 2:
+            return None
+        return rng.randrange(1, inspections)
 
 
 def _messages(
-    settings: TraceSettings, regime: str, lead: list[Message], turns: list[tuple[str, Ran]]
+    settings: TraceSettings,
+    regime: str,
+    lead: list[Message],
+    turns: list[tuple[str, Ran]],
+    lost_from: int | None = None,
 ) -> tuple[list[Message], int]:
     """Return the conversation, and how many characters were cut off its end."""
     messages = list(lead)
@@ -69,11 +96,13 @@ def _messages(
         if k + 1 == len(turns):
             break
         if settings.format == "aligned":
-            cue = cue_text(list(ran.names), regime == "persistent") if settings.cues == "globals_list" else ""
-            messages.append({"role": "user", "content": with_cue(ran.stdout, cue)})
+            lasts = regime == "persistent" and (lost_from is None or k + 1 < lost_from)
+            cue = cue_text(list(ran.names), lasts) if settings.cues == "globals_list" else ""
+            shown = error_text(ran.error, k, code_of(message)) if ran.error else ran.stdout
+            messages.append({"role": "user", "content": with_cue(shown, cue)})
         elif ran.stdout or ran.error:
-            shown = {"error": ran.error} if ran.error else {"output": ran.stdout}
-            messages.append({"role": "user", "content": json.dumps(shown)})
+            told = {"error": ran.error} if ran.error else {"output": ran.stdout}
+            messages.append({"role": "user", "content": json.dumps(told)})
     if settings.format != "paper":
         return messages, 0
     kept: list[Message] = []
@@ -118,8 +147,12 @@ def _half(
     instance = generate(level, seed)
     public = prompts.public_part(instance)
     world = World(instance)
-    expert = ScriptedExpert(regime, style=settings.style, words=settings.words)
-    turns = play_expert(expert, world, public, seed)
+    lost_from = settings.lost_from(instance, seed) if regime == "persistent" else None
+    told = settings.cues != "none"
+    expert = ScriptedExpert(
+        regime, style=settings.style, words=settings.words, recovers=lost_from is not None
+    )
+    turns = play_expert(expert, world, public, seed, lost_from=lost_from, told=told)
     outcome = world.outcome()
     lead = opening(
         prompts.goal(instance),
@@ -128,7 +161,7 @@ def _half(
         prompt=settings.prompt,
         persistent=regime == "persistent",
     )
-    messages, cut = _messages(settings, regime, lead, turns)
+    messages, cut = _messages(settings, regime, lead, turns, lost_from)
     pair = f"ok-{level.name}-{seed:06d}"
     record = {
         "id": f"{pair}-{regime[0]}",
@@ -144,6 +177,7 @@ def _half(
             "profile": settings.profile,
             "cues": settings.cues,
             "format": settings.format,
+            **({} if lost_from is None else {"lost_from": lost_from}),
             "score": round(outcome.score, 6),
             "solved": outcome.solved,
             "turns": len(turns),
@@ -165,9 +199,16 @@ def _half(
         "sha256": digest(messages),
     }
     log = [call for _, ran in turns for call in ran.tool_calls if call[0] != "list_items"]
-    failed = [ran.error for _, ran in turns if ran.error]
+    if lost_from is not None:  # what was inspected before is inspected again, for nothing
+        log = list(dict.fromkeys(log))
+        outcome = attrs.evolve(outcome, n_inspect_calls=outcome.n_inspected)
+    failed = {k: ran.error for k, (_, ran) in enumerate(turns) if ran.error}
+    if lost_from is not None and not told and not failed.pop(lost_from, "").startswith("NameError"):
+        raise PairMismatch(f"{record['id']}: expected a missing name in turn {lost_from}, got none")
     if failed:
-        raise PairMismatch(f"{record['id']}: expected no failing block of a scripted expert, got {failed[0]}")
+        raise PairMismatch(
+            f"{record['id']}: expected no failing block of a scripted expert, got {next(iter(failed.values()))}"
+        )
     return record, log, outcome
 
 

@@ -89,14 +89,28 @@ def code_of(message: str) -> str:
 
 
 def play_expert(
-    expert: Any, world: World, public: Mapping[str, Any], seed: int, *, max_turns: int = 40
+    expert: Any,
+    world: World,
+    public: Mapping[str, Any],
+    seed: int,
+    *,
+    max_turns: int = 40,
+    lost_from: int | None = None,
+    told: bool = False,
 ) -> list[tuple[str, Ran]]:
-    """Play an episode with a scripted expert; return (message, what it did) for each turn."""
+    """Play an episode with a scripted expert; return (message, what it did) for each turn.
+
+    From turn `lost_from` on (counted from 0) nothing survives a block any more; with `told` the expert hears of it.
+    """
     interpreter = TrustedInterpreter(world, persistent=expert.regime == "persistent")
     expert.reset(public, seed)
     observation = ""
     turns: list[tuple[str, Ran]] = []
     while not world.finished and len(turns) < max_turns:
+        if len(turns) == lost_from:
+            interpreter.persistent = False
+            if told:
+                expert.lose()
         message = expert.act(observation)
         ran = interpreter.run(code_of(message))
         turns.append((message, ran))
