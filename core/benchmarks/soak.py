@@ -6,6 +6,9 @@ makes the runs in blocks, each a sweep of its own into one store, and prints a t
 that block, seconds to plan it and to list the store, resident size and open files of the supervising process. Exit
 status 1 when a process, file descriptor or directory is left behind or the supervisor has grown by 20 MB or more
 since its first block.
+
+`--out FILE.json` writes what was measured after each block, with its provenance; a soak that is cut off has then said
+how far it came. `--from FILE.json` prints the table of such a file.
 """
 
 from __future__ import annotations
@@ -29,8 +32,9 @@ from sfumato.executors.local import LocalExecutor  # noqa: E402
 from sfumato.experiment import Experiment, Settings, Use  # noqa: E402
 from sfumato.index import Index  # noqa: E402
 from sfumato.plugins import Registry  # noqa: E402
+from sfumato.provenance import now, provenance  # noqa: E402
 from sfumato.runner import plan, sweep  # noqa: E402
-from sfumato.store import Store  # noqa: E402
+from sfumato.store import Store, write_atomic  # noqa: E402
 
 GROWTH_MB = 20.0
 STUB = """#!/bin/sh
@@ -77,8 +81,8 @@ def left_behind(token: str) -> list[str]:
     return found
 
 
-def soak(n_runs: int, n_blocks: int, n_jobs: int, isolation: str, root: Path) -> dict:
-    """Make the runs; return what was measured."""
+def soak(n_runs: int, n_blocks: int, n_jobs: int, isolation: str, root: Path, out: Path | None = None) -> dict:
+    """Make the runs; return what was measured. After each block it is written to `out` as well."""
     token = f"SFUMATO_SOAK={os.getpid()}"
     os.environ["SFUMATO_SOAK"] = str(os.getpid())
     scratch = root / "tmp"
@@ -90,6 +94,8 @@ def soak(n_runs: int, n_blocks: int, n_jobs: int, isolation: str, root: Path) ->
     registry = Registry()
     blocks = []
     size = n_runs // n_blocks
+    began_at = now()
+    result = {}
     for number in range(n_blocks):
         settings = Settings(instances=f"{number * size}:{(number + 1) * size}", shards=size)
         jobs = Experiment((Use("toys/coin"),), (Use("toys/belief"),), settings=settings).jobs(registry)
@@ -115,31 +121,40 @@ def soak(n_runs: int, n_blocks: int, n_jobs: int, isolation: str, root: Path) ->
                 "rss_mb": rss_mb(),
                 "files": len(os.listdir("/proc/self/fd")),
                 "threads": threading.active_count(),
+                "load": os.getloadavg()[0],
             }
         )
+        result = {
+            "asked": n_runs,
+            "runs": listed,
+            "isolation": isolation,
+            "jobs": n_jobs,
+            "blocks": blocks,
+            "growth_mb": blocks[-1]["rss_mb"] - blocks[0]["rss_mb"],
+            "files_grown": blocks[-1]["files"] - blocks[0]["files"],
+            "threads": blocks[-1]["threads"],
+            "processes_left": left_behind(token),
+            "temporary_left": sorted(p.name for p in scratch.iterdir() if not p.name.startswith("sfumato-locks-")),
+            "strange_files": strange_files(store.runs),
+            "directories": sum(1 for _ in store.runs.iterdir()),
+            "bytes_per_run": int(subprocess.check_output(["du", "-sb", str(store.runs)]).split()[0]) / listed,
+            "load": os.getloadavg()[0],
+            "cores": len(os.sched_getaffinity(0)),
+            "began": began_at,
+            "ended": now(),
+            "provenance": provenance(),
+        }
+        result["faults"] = faults(result)
+        if out is not None:
+            write_atomic(out, json.dumps(result, indent=1, sort_keys=True) + "\n")
     tempfile.tempdir = None
-    strange = [
-        str(path.relative_to(root))
-        for run in store.runs.iterdir()
-        for path in run.iterdir()
-        if path.name not in ("spec.json", "record.json", "rows.jsonl", "trace.zip")
-    ]
-    return {
-        "runs": n_runs,
-        "isolation": isolation,
-        "jobs": n_jobs,
-        "blocks": blocks,
-        "growth_mb": blocks[-1]["rss_mb"] - blocks[0]["rss_mb"],
-        "files_grown": blocks[-1]["files"] - blocks[0]["files"],
-        "threads": blocks[-1]["threads"],
-        "processes_left": left_behind(token),
-        "temporary_left": sorted(p.name for p in scratch.iterdir() if not p.name.startswith("sfumato-locks-")),
-        "strange_files": strange,
-        "directories": sum(1 for _ in store.runs.iterdir()),
-        "bytes_per_run": int(subprocess.check_output(["du", "-sb", str(store.runs)]).split()[0]) / n_runs,
-        "load": os.getloadavg()[0],
-        "cores": len(os.sched_getaffinity(0)),
-    }
+    return result
+
+
+def strange_files(runs: Path) -> list[str]:
+    """Return what lies in the folders of the runs and should not."""
+    usual = ("spec.json", "record.json", "rows.jsonl", "trace.zip")
+    return [f"{run.name}/{path.name}" for run in runs.iterdir() for path in run.iterdir() if path.name not in usual]
 
 
 def faults(result: dict) -> list[str]:
@@ -158,8 +173,12 @@ def faults(result: dict) -> list[str]:
 
 def table(result: dict) -> str:
     """Return the table of growth, as Markdown."""
+    came = "" if result["runs"] == result["asked"] else f" (of {result['asked']} asked for)"
+    left = "; ".join(result["faults"]) or "nothing left behind"
     lines = [
-        f"isolation `{result['isolation']}`, -j {result['jobs']}, {result['cores']} cores, load {result['load']:.1f}",
+        f"isolation `{result['isolation']}`, {result['runs']} runs{came}, -j {result['jobs']}, {result['cores']} cores, load "
+        f"{min(b['load'] for b in result['blocks']):.0f} to {max(b['load'] for b in result['blocks']):.0f}; supervisor grew by "
+        f"{result['growth_mb']:.1f} MB; {left}",
         "",
         "| runs stored | runs/s | CPU s/run | of these supervisor | plan s | list s | supervisor MB | files |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|",
@@ -181,7 +200,12 @@ def main() -> int:
     parser.add_argument("--isolation", choices=("run", "group", "none"), default="run")
     parser.add_argument("--stub", action="store_true", help="a shell script in place of the worker: the supervisor alone")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path, help="write what was measured here, block by block")
+    parser.add_argument("--from", dest="made", type=Path, help="print the table of such a file")
     options = parser.parse_args()
+    if options.made:
+        print(table(json.loads(options.made.read_text())))
+        return 0
     n_jobs = 1 if options.isolation == "none" else options.jobs
     with tempfile.TemporaryDirectory(prefix="sfumato-soak-") as root:
         if options.stub:
@@ -189,9 +213,9 @@ def main() -> int:
             stub.write_text(STUB)
             stub.chmod(0o755)
             sys.executable = str(stub)
-        result = soak(options.runs, options.blocks, n_jobs, options.isolation, Path(root))
-    found = faults(result)
-    print(json.dumps({**result, "faults": found}) if options.json else table(result))
+        result = soak(options.runs, options.blocks, n_jobs, options.isolation, Path(root), options.out)
+    found = result["faults"]
+    print(json.dumps(result) if options.json else table(result))
     for line in found:
         print(line, file=sys.stderr)
     return 1 if found else 0

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from pathlib import Path
 
 import pytest
+
+# Timed runs keep others off by locks under TMPDIR: those of the tests must not wait for other people's, nor these for ours.
+# A short path: Ray puts sockets there, whose names may have 107 bytes.
+os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="sf-")
+atexit.register(shutil.rmtree, os.environ["TMPDIR"], ignore_errors=True)
 
 TOYS = Path(__file__).parent / "toys"
 sys.path.insert(0, str(TOYS))

@@ -211,10 +211,25 @@ def test_jobs_of_submitit_go_on_when_the_submitting_process_is_killed(sfumato, t
     assert json.loads(sfumato("status", "--json").stdout)["status"] == "ok"
 
 
-def test_two_lanes_share_the_work(store, make_jobs, listener):
-    """Each run is made once."""
-    jobs = make_jobs("toys/echo", "toys/noop", seeds=8, shards=8)
+@pytest.mark.parametrize(("lanes", "status"), [(2, Status.OK), (1, Status.FAILED)])
+def test_two_lanes_make_two_runs_at_once(store, make_jobs, listener, tmp_path, lanes, status):
+    """Each of the two goes on only when the other has come: one lane makes one after the other, and they fail."""
+    folder = tmp_path / "meeting"
+    folder.mkdir()
+    settings = {"folder": str(folder), "seconds": 20.0 if lanes == 2 else 0.2}
+    jobs = make_jobs("toys/echo", "toys/meet", solver_settings=settings, seeds=2, shards=2)
+    records = sweep(store, plan(store, jobs), LocalExecutor(lanes), listener, threading.Event())
+    assert records[0].status is status
+    assert [e[1] for e in listener.events if e[0] == "started"].count(jobs[0].run_id) == 1
+
+
+def test_two_lanes_share_the_work_and_are_never_three(store, make_jobs, listener, tmp_path):
+    """Each run is made once, and at most two are under way at any time."""
+    jobs = make_jobs("toys/echo", "toys/diary", solver_settings={"folder": str(tmp_path)}, seeds=6, shards=6)
     records = sweep(store, plan(store, jobs), LocalExecutor(2, "group"), listener, threading.Event())
     assert {r.status for r in records} == {Status.OK}
     started = [e[1] for e in listener.events if e[0] == "started"]
     assert sorted(started) == sorted(j.run_id for j in jobs)
+    hours = [tuple(map(float, p.read_text().split())) for p in tmp_path.glob("*-*.*") if p.is_file()]
+    assert len(hours) == 6
+    assert max(sum(b <= began < e for b, e in hours) for began, _ in hours) == 2

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from itertools import product
 
+import attrs
 import numpy as np
 import pytest
 
+from sfumato import turnstile
 from sfumato.errors import UsageError
 from sfumato.executors.local import LocalExecutor
+from sfumato.records import ComponentRef
 from sfumato.replay import replay, sign_flip_test
 from sfumato.runner import plan, sweep
+from sfumato.store import run_id_of
 
 
 @pytest.fixture
 def made(store, make_jobs, listener, tmp_path):
     """Make one run; return what its replay finds."""
 
-    def make(task="toys/echo", solver="toys/noisy", *, before=lambda: None, seeds=20, **solver_settings):
+    def make(
+        task="toys/echo", solver="toys/noisy", *, before=lambda: None, seeds=20, odd=None, flip_file="", **solver_settings
+    ):
         (job,) = make_jobs(task, solver, solver_settings=solver_settings, seeds=seeds)
+        if odd is not None:
+            evaluator = ComponentRef("toys/odd", settings={"odd_items": odd, "flip_file": flip_file})
+            spec = attrs.evolve(job.spec, evaluators=(*job.spec.evaluators, evaluator))
+            job = attrs.evolve(job, run_id=run_id_of(spec), spec=spec, targets={})
         sweep(store, plan(store, [job]), LocalExecutor(1, "none"), listener, threading.Event())
         before()
         scratch = tmp_path / f"replay {job.run_id}"
@@ -71,6 +82,85 @@ def test_too_few_episodes_leave_a_statistical_promise_undecided(made):
     result = made(promise="statistical", noise=0.5, seeds=5)
     assert result.kept is None
     assert "5 of 5 items differ, too few" in result.differences[0]
+
+
+def test_a_figure_that_is_no_number_both_times_has_not_moved(made):
+    """Two of twenty items have none, then as now; the other eighteen are compared."""
+    result = made(promise="statistical", noise=0.5, odd=[3, 7])
+    assert result.kept is True
+
+
+def test_figures_that_turn_into_no_numbers_are_found(made, tmp_path):
+    """Twenty of twenty: that is no chance. One of twenty: it cannot be told."""
+    flip = tmp_path / "flip"
+    result = made(promise="statistical", noise=0.5, odd=[], flip_file=str(flip), before=flip.touch)
+    assert result.kept is False
+    assert "odd not finite: mean difference 1" in result.differences[0]
+
+
+def test_a_tolerance_without_traces_is_undecided(made, store, monkeypatch):
+    """Over the size limit there is nothing to compare actions with; the metrics alone do not prove it."""
+    def away():
+        (store.folder(store.ids()[0]) / "trace.zip").unlink()
+
+    result = made(promise="tolerance", noise=1e-6, seeds=3, before=away)
+    assert result.kept is None
+    assert "the actions and rewards of 3 of 3 episodes cannot be compared" in result.found
+    assert "--shards" in result.found
+
+    def empty():
+        from sfumato.trace import TraceFile
+
+        for run_id in store.ids():
+            file = TraceFile(store.folder(run_id) / "trace.zip", 1)
+            file.write_json("e000000/notes.json", "more than a byte")
+            file.close()
+
+    assert made(promise="tolerance", noise=2e-6, seeds=3, before=empty).kept is None
+    assert made(promise="tolerance", noise=1e-2, seeds=3, before=empty).kept is False  # the metrics differ by more
+
+
+def test_a_replay_without_its_data_is_undecided(sfumato, tmp_path):
+    """Nothing is broken: the file is not there. And with another file, nothing is proved."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "figure.txt").write_text("1.5")
+    there = {"SFUMATO_DATA": str(tmp_path / "data")}
+    run_id = json.loads(sfumato("run", "toys/file", "--solver", "toys/noop", "--json", check=0, env=there).stdout)["run_id"]
+    assert "kept" in sfumato("replay", run_id, check=0, env=there).stdout
+    absent = sfumato("replay", run_id, check=1, env={"SFUMATO_DATA": ""}).stdout
+    assert "undecided: it cannot be told" in absent
+    assert "sfumato toys fetch" in absent
+    (tmp_path / "data" / "figure.txt").write_text("2.5")
+    other = sfumato("replay", run_id, check=1, env=there)
+    assert "undecided" in other.stdout
+    assert "data files have changed since" in other.stdout
+    assert "the data file figure.txt is another one" in other.stderr
+
+
+@pytest.mark.parametrize(("solver", "alone"), [("toys/noop", True), ("toys/timed", False)])
+def test_a_replay_keeps_off_a_run_that_is_timed(solver, alone, store, make_jobs, listener, tmp_path, monkeypatch):
+    """While one holds the machine, it waits, and says so; a timed run's replay waits for all others."""
+    monkeypatch.setattr("sfumato.turnstile.SILENT_SECONDS", 0.1)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    settings = {"folder": str(tmp_path)} if solver == "toys/timed" else {}
+    (job,) = make_jobs("toys/echo", solver, solver_settings=settings)
+    sweep(store, plan(store, [job]), LocalExecutor(1, "none"), listener, threading.Event())
+    said, ended = [], []
+
+    def go():
+        ended.append(replay(store, job.run_id, tmp_path / "scratch", on_progress=lambda fraction, what: said.append(what)))
+
+    with turnstile.place(alone, threading.Event()):
+        thread = threading.Thread(target=go)
+        thread.start()
+        deadline = time.monotonic() + 20
+        while not any(what.startswith("waits") for what in said):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(0.3)
+        assert not ended
+    thread.join(60)
+    assert ended[0].kept is True
 
 
 def test_a_failed_run_is_not_replayed(made):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -47,28 +47,66 @@ def small_disk(tmp_path):
 # ---------------------------------------------------------------- claims
 
 
-def test_of_many_who_claim_a_run_one_gets_it(store):
-    """Also when they all take over the claim of a process that is gone."""
-    run_id = run_id_of(spec_of())
-    folder = store.write_spec(run_id, spec_of())
-    for stale in (False, True):
-        if stale:
-            dead = {"host": Owner.me().host, "pid": 2**22 - 1, "start_time": 1, "boot_id": Owner.me().boot_id,
-                    "namespace": Owner.me().namespace}  # fmt: skip
+CLAIM = """
+import errno, os, sys, time
+from pathlib import Path
+root, name, links, rounds, n = sys.argv[1], sys.argv[2], sys.argv[3] == "links", int(sys.argv[4]), int(sys.argv[5])
+if not links:
+    def link(*names, **more):
+        raise OSError(errno.EPERM, "no hard links here")
+    os.link = link
+    def slow(path, mode="r", *more, quick=Path.open, **named):  # a slow disk: created, and empty for a while
+        file = quick(path, mode, *more, **named)
+        time.sleep(0.005 if "x" in mode else 0)
+        return file
+    Path.open = slow
+from sfumato.store import Store
+store = Store(root)
+meeting = Path(root, "meeting")
+for k in range(rounds):
+    (meeting / f"{k}-{name}").touch()
+    while sum(p.name.startswith(f"{k}-") for p in meeting.iterdir()) < n:
+        time.sleep(0.0005)
+    owner = store.claim(f"{k:016x}", attempt=2)
+    with (meeting / f"answers {name}").open("a") as answers:
+        answers.write(f"{owner.pid if owner else os.getpid()} {owner is None}\\n")
+time.sleep(60)  # an owner that is gone has no claims
+"""
+
+
+@pytest.mark.parametrize("left", ["nothing", "the claim of the dead"])
+@pytest.mark.parametrize("links", ["links", "no links"])
+def test_of_many_processes_that_claim_a_run_one_gets_it_and_all_know_which(store, links, left):
+    """Four of them, in twenty rounds, each a run; also where there are no hard links, and when all take it over."""
+    n, rounds = 4, 20
+    (store.root / "meeting").mkdir()
+    dead = {"host": Owner.me().host, "pid": 2**22 - 1, "start_time": 1, "boot_id": Owner.me().boot_id,
+            "namespace": Owner.me().namespace}  # fmt: skip
+    for k in range(rounds):
+        folder = store.write_spec(f"{k:016x}", spec_of(k))
+        if left != "nothing":
             (folder / "claim.json").write_text(json.dumps({"owner": dead, "attempt": 1, "label": "", "code": {}}))
-        barrier = threading.Barrier(8)
-
-        def one(_, barrier=barrier):
-            barrier.wait()
-            return Store(store.root).claim(run_id, attempt=2)
-
-        with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(one, range(8)))
-        assert sum(a is None for a in answers) == 1
-        assert {a for a in answers if a is not None} == {Owner.me()}
-        store.release(run_id)
-    assert store.record(run_id).status is Status.INTERRUPTED
-    assert store.record(run_id).attempt == 1
+    words = [[sys.executable, "-c", CLAIM, store.root, str(k), links, str(rounds), str(n)] for k in range(n)]
+    processes = [subprocess.Popen(w, stderr=subprocess.PIPE) for w in words]
+    try:
+        files = [store.root / "meeting" / f"answers {k}" for k in range(n)]
+        deadline = time.monotonic() + 60
+        while not all(f.exists() and f.read_text().count("\n") == rounds for f in files):
+            assert all(p.poll() is None for p in processes), [p.communicate()[1] for p in processes if p.poll()]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        for p in processes:
+            p.kill()
+            p.communicate()
+    answers = list(zip(*(f.read_text().splitlines() for f in files), strict=True))
+    owners = [[int(a.split()[0]) for a in line if a.endswith("True")] for line in answers]
+    assert [len(o) for o in owners] == [1] * rounds
+    assert [{int(a.split()[0]) for a in line} for line in answers] == [set(o) for o in owners]
+    assert len({o[0] for o in owners}) > 1  # else it was no race
+    if left != "nothing":
+        assert all(store.record(f"{k:016x}").status is Status.INTERRUPTED for k in range(rounds))
+        assert {store.record(f"{k:016x}").attempt for k in range(rounds)} == {1}
 
 
 def test_a_reused_pid_is_not_taken_for_the_owner():
@@ -134,6 +172,35 @@ def test_a_foreign_file_for_a_claim_is_taken_over(store):
 
 
 # ---------------------------------------------------------------- records
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"foreign": 1}', "[]", "another"])
+def test_a_specification_that_is_empty_or_foreign_is_written_anew(store, text):
+    """A power cut leaves such files; the run can be made all the same, and a claim of the dead taken over."""
+    run_id = run_id_of(spec_of())
+    folder = store.write_spec(run_id, spec_of())
+    if text == "another":
+        text = (store.write_spec(run_id_of(spec_of(1)), spec_of(1)) / "spec.json").read_text()
+    (folder / "spec.json").write_text(text)
+    dead = {"host": Owner.me().host, "pid": 2**22 - 1, "start_time": 1, "boot_id": Owner.me().boot_id,
+            "namespace": Owner.me().namespace}  # fmt: skip
+    (folder / "claim.json").write_text(json.dumps({"owner": dead, "attempt": 1, "label": "", "code": {}}))
+    store.write_spec(run_id, spec_of())
+    assert store.spec(run_id) == spec_of()
+    assert store.claim(run_id, attempt=2) is None
+
+
+def test_only_a_half_written_last_row_is_passed_over(store):
+    """Its writer was cut off; a damaged line in the middle would take all that follows with it."""
+    run_id = put(store)
+    path = store.folder(run_id) / "rows.jsonl"
+    lines = [json.dumps({"episode": k}) + "\n" for k in range(3)]
+    path.write_text("".join(lines) + '{"episode": 3, "met')
+    assert [r["episode"] for r in store.rows(run_id)] == [0, 1, 2]
+    for damage in ('{"epi\n', "[1]\n", "\n", "\0\0\n"):
+        path.write_text(lines[0] + damage + lines[2])
+        with pytest.raises(StoreError, match=r"rows\.jsonl, line 2 is damaged"):
+            list(store.rows(run_id))
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path):

@@ -71,6 +71,33 @@ def test_a_daemon_in_a_session_of_its_own_does_not_outlive_its_run(store, make_j
     assert survivors() == []
 
 
+@pytest.mark.parametrize("isolation", ["run", "group"])
+def test_a_grandchild_that_cleared_its_environment_does_not_outlive_its_run(store, make_jobs, listener, isolation):
+    """It forked twice, has a session of its own and bears no mark; the run ends well, and it goes all the same."""
+    def strangers():
+        lines = (p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if os.access(p, os.R_OK))
+        return [line for line in lines if line.startswith(b"sfumato-stranger")]
+
+    jobs = make_jobs(task_settings={"fault": "stranger", "n_steps": 1})
+    (record,) = sweep(store, plan(store, jobs), LocalExecutor(1, isolation), listener, threading.Event())
+    assert record.status is Status.OK
+    until(lambda: not strangers(), within=5)
+
+
+def test_a_long_error_stream_loses_its_middle(store, make_jobs, monkeypatch):
+    """The first words and the last ones are kept, in the file and in what `show` prints."""
+    monkeypatch.setattr(child, "STDERR_BYTES", 100_000)
+    monkeypatch.setattr(child, "STDERR_HEAD", 20_000)
+    monkeypatch.setattr(child, "STDERR_TAIL", 30_000)
+    (job,) = make_jobs(task_settings={"fault": "chatter", "seconds": 0.15, "n_steps": 4})
+    assert run(store, job).status is Status.OK
+    text = (store.folder(job.run_id) / "stderr.txt").read_text()
+    assert len(text) < 110_000
+    assert text.startswith("first words\n")
+    assert text.endswith("last words\n")
+    assert text.count("cut out here") == 1
+
+
 def test_a_run_that_is_done_stays_done_though_its_process_will_not_leave(store, make_jobs, survivors, monkeypatch):
     """An exit handler hangs after the outcome is written."""
     monkeypatch.setattr(child, "EXIT_SECONDS", 0.5)
@@ -129,6 +156,7 @@ def test_a_run_under_its_limits_is_let_alone(store, make_jobs):
     [
         ("segfault", Status.FAILED, "SIGSEGV"),
         ("kill-self", Status.KILLED, "SIGKILL"),
+        ("term-self", Status.KILLED, "from outside by SIGTERM"),
         ("exit", Status.FAILED, "left with status 7"),
         ("sys-exit", Status.FAILED, "sys.exit(0)"),
     ],
@@ -256,6 +284,31 @@ def test_a_run_that_was_taken_over_is_ended_here_and_its_successor_is_waited_for
     assert survivors() == []
 
 
+def test_a_sweep_works_where_ended_children_are_not_waited_for(tmp_path):
+    """Whoever starts it may ignore SIGCHLD, and that is inherited."""
+    code = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    words = ["-m", "sfumato", "run", "toys/echo", "--solver", "toys/noop", "--isolation", "run", "--store", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-c", code, sys.executable, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_control_group_of_version_2_is_made_beside_our_own_one(tmp_path, monkeypatch):
+    """A group that holds processes cannot hand memory on; its parent may. Never so as to slip out of a limit."""
+    own = tmp_path / "user" / "session"
+    own.mkdir(parents=True)
+    (tmp_path / "user" / "cgroup.subtree_control").write_text("cpu memory pids\n")
+    (own / "cgroup.subtree_control").write_text("\n")
+    monkeypatch.setattr(cgroups, "ROOT", tmp_path)
+    monkeypatch.setattr(cgroups, "OURS", tmp_path / "ours")
+    (tmp_path / "ours").write_text("0::/user/session\n")
+    for limit, bases in (("max\n", ((tmp_path / "user", 2),)), ("2000000\n", ())):
+        (own / "memory.max").write_text(limit)
+        cgroups._bases.cache_clear()
+        assert cgroups._bases() == bases
+    cgroups._bases.cache_clear()
+
+
 # ---------------------------------------------------------------- isolation
 
 
@@ -312,6 +365,19 @@ def test_a_worker_gets_threads_and_caches_before_anything_is_imported(make_jobs,
 
 
 # ---------------------------------------------------------------- alone on the machine
+
+
+@pytest.mark.parametrize("kind", ["solver", "runtime"])
+def test_any_component_whose_time_is_the_result_makes_its_run_go_alone(kind):
+    """A task, a solver, a runtime or an evaluator."""
+    from sfumato.experiment import Experiment, Use
+    from sfumato.plugins import Registry
+
+    uses = {"solver": Use("toys/noop"), "runtime": Use("direct")}
+    for timed in (False, True):
+        chosen = {**uses, kind: Use("toys/timed")} if timed else uses
+        (job,) = Experiment((Use("toys/echo"),), (chosen["solver"],), (chosen["runtime"],)).jobs(Registry())
+        assert job.exclusive is timed
 
 
 def test_runs_whose_time_is_the_result_never_run_beside_others(store, make_jobs, tmp_path):

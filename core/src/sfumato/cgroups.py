@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
+OURS = Path("/proc/self/cgroup")
 CGROUP = "SFUMATO_CGROUP"
 """Environment variable that tells a worker which group to enter."""
 
@@ -65,6 +67,14 @@ class Group:
                     return int(value)
         return 0
 
+    def kill(self) -> None:
+        """Kill whoever is in the group: nobody leaves one by a new session, another parent or another environment."""
+        with suppress(OSError):
+            for line in (self.path / "cgroup.procs").read_text().split():
+                if int(line) != os.getpid():
+                    with suppress(ProcessLookupError):
+                        os.kill(int(line), signal.SIGKILL)
+
     def remove(self) -> None:
         """Take the group away. Processes that were just killed may take a moment to leave it."""
         for _ in range(50):
@@ -78,19 +88,33 @@ class Group:
                 return
 
 
+def _bounded(group: Path) -> bool:
+    """Return whether a group of version 2 has a limit of its own."""
+    for name in ("memory.max", "memory.high", "memory.swap.max", "cpu.max", "pids.max"):
+        with suppress(OSError):
+            if (group / name).read_text().split()[:1] != ["max"]:
+                return True
+    return False
+
+
 @lru_cache(maxsize=1)
 def _bases() -> tuple[tuple[Path, int], ...]:
-    """Return the folders of our own groups in which new ones might be made."""
+    """Return the folders in which new groups might be made.
+
+    Version 2: no group that holds processes may hand memory on to groups of its own, so ours is made beside our own
+    one, in the parent, unless that would free us from a limit which our own group has.
+    """
     found = []
     with suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
+        for line in OURS.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             inside = path.lstrip("/")
             if controllers == "":
-                with suppress(OSError):
-                    base = ROOT / inside
-                    if "memory" in (base / "cgroup.subtree_control").read_text().split():
-                        found.append((base, 2))
+                own = ROOT / inside
+                for base in (own, own.parent) if inside and not _bounded(own) else (own,):
+                    with suppress(OSError):
+                        if "memory" in (base / "cgroup.subtree_control").read_text().split():
+                            found.append((base, 2))
             elif "memory" in controllers.split(","):
                 base = ROOT / "memory" / inside
                 found.append((base if base.is_dir() else ROOT / "memory", 1))

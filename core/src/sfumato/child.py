@@ -28,6 +28,12 @@ GRACE_SECONDS = 3.0
 EXIT_SECONDS = 10.0
 """Time a worker has to leave after its last run is done; a run that is done stays done."""
 POLL_SECONDS = 0.1
+FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
+"""Signals that a process is sent, where others tell of its own faults."""
+STDERR_BYTES = 16 << 20
+"""A run's error stream longer than this loses its middle."""
+STDERR_HEAD = 256 << 10
+STDERR_TAIL = 1 << 20
 
 Progress = Callable[[float, str], None]
 Verdict = tuple[Status, str]
@@ -86,7 +92,10 @@ class Child:
         """Return whether the process has ended. It is not reaped here, so that its group's number stays its own."""
         if self._process.returncode is not None:
             return True
-        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        try:
+            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:  # whoever ignores SIGCHLD has no children to wait for; the status is lost then
+            return True
 
     def make(
         self, folder: Path, limits: Limits, on_progress: Progress, stop: threading.Event | Stop, last: bool
@@ -108,6 +117,8 @@ class Child:
                 if "outcome" in message:
                     return dict(message["outcome"])
                 if "done" in message:
+                    trim(folder / "stderr.txt")
+                    self._tree.look()  # its children are told by it while it lives
                     if not last:  # what this run started must not burden the next one
                         self._tree.kill_children(spare=self._tree.ignored)
                     return read_outcome(folder)
@@ -123,6 +134,7 @@ class Child:
             if clock - polled >= POLL_SECONDS:
                 polled = clock
                 size = self._tree.look()
+                trim(folder / "stderr.txt")
                 if limits.memory_mb is not None and (size > limits.memory_mb or self._killed_by_kernel()):
                     return self._over_memory(limits.memory_mb)
 
@@ -170,8 +182,9 @@ class Child:
         code = self._process.returncode
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-            status = Status.KILLED if -code == signal.SIGKILL else Status.FAILED
-            return status, f"the worker died of {name}; its error stream is in stderr.txt"
+            if -code in FROM_OUTSIDE:
+                return Status.KILLED, f"the worker was killed from outside by {name}; its error stream is in stderr.txt"
+            return Status.FAILED, f"the worker died of {name}; its error stream is in stderr.txt"
         said = f" It said: {self._last_words}" if self._last_words else ""
         return Status.FAILED, f"the worker left with status {code} and no outcome; its error stream is in stderr.txt.{said}"
 
@@ -184,6 +197,7 @@ class Child:
         while not self.exited() and time.monotonic() < deadline:
             self._wait()
             self._messages(lambda fraction, message: None)
+            self._tree.look()
         self.end(0.0)
 
     def end(self, grace: float) -> None:
@@ -203,6 +217,7 @@ class Child:
         self._process.wait()
         self._tree.kill_strays()
         if self._group is not None:
+            self._group.kill()
             self._group.remove()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
@@ -214,6 +229,24 @@ class Child:
         self._channel.close()
         with contextlib.suppress(BrokenPipeError):
             self._requests.close()
+
+
+def trim(path: Path) -> None:
+    """Cut the middle out of an error stream that is too long; the first and the last words stay.
+
+    Its writers append, so they go on behind what is left. What they write while it is cut may be lost.
+    """
+    with contextlib.suppress(OSError):
+        if (size := path.stat().st_size) <= STDERR_BYTES:
+            return
+        with path.open("r+b") as file:
+            head = file.read(STDERR_HEAD)
+            file.seek(size - STDERR_TAIL)
+            tail = file.read(STDERR_TAIL)
+            note = f"\n[... cut out here: an error stream is kept up to {STDERR_BYTES >> 20} MiB ...]\n"
+            file.seek(0)
+            file.write(head + note.encode() + tail)
+            file.truncate()
 
 
 def read_outcome(folder: Path) -> dict[str, Any] | Verdict:

@@ -111,6 +111,7 @@ class Experiment:
         if runtime.name != "direct":
             label += f" {runtime.label or runtime.name}"
         resources = needs(specs.values())
+        exclusive = is_exclusive([*specs.values(), *scorers])
         targets = {kind: (c.target, c.config) for kind, c in specs.items()}
         targets |= {f"evaluator {c.name}": (c.target, c.config) for c in scorers}
         for shard in shards(s.instances or f"0:{s.seeds}", s.shards):
@@ -130,12 +131,22 @@ class Experiment:
                 limits=s.limits,
                 data=data,
             )
-            exclusive = "exclusive" in (specs["solver"].timing, specs["task"].timing)
             short = specs["task"].short and specs["solver"].short
             yield Job(
                 run_id_of(spec), spec, label, data_dir, code, exclusive=exclusive, short=short, resources=resources,
                 targets=targets,
             )
+
+
+def is_exclusive(components: Iterable[ComponentSpec]) -> bool:
+    """Return whether a run of these must have the machine to itself: one component whose time is the result is enough."""
+    return any(component.timing == "exclusive" for component in components)
+
+
+def components_of(registry: plugins.Registry, spec: RunSpec) -> list[ComponentSpec]:
+    """Return what a specification is made of, as installed here; raises UnknownName for what is not."""
+    kinds = [("task", spec.task), ("solver", spec.solver), ("runtime", spec.runtime)]
+    return [registry.find(kind, ref.name) for kind, ref in (*kinds, *(("evaluator", e) for e in spec.evaluators))]
 
 
 def needs(components: Iterable[ComponentSpec]) -> dict[str, float]:

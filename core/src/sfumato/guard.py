@@ -54,5 +54,7 @@ def _watch(worker: int) -> None:
         os.kill(worker, signal.SIGKILL)
     tree.kill_strays()
     if entrance := os.environ.get(CGROUP):
-        Group(Path(entrance).parent).remove()
+        group = Group(Path(entrance).parent)
+        group.kill()
+        group.remove()
     os.killpg(os.getpgrp(), signal.SIGKILL)

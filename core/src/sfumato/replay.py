@@ -4,6 +4,7 @@ same distribution."""
 from __future__ import annotations
 
 import threading
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import attrs
 import numpy as np
 
-from sfumato import seeding
+from sfumato import seeding, turnstile
 from sfumato.errors import StoreError, UsageError
+from sfumato.experiment import components_of, is_exclusive
+from sfumato.plugins import Registry
 from sfumato.provenance import code_digest
 from sfumato.records import RunRecord, Status
+from sfumato.runner import LACKING
 from sfumato.store import Store
 from sfumato.supervisor import Job, Lane
 from sfumato.trace import read_trace
@@ -52,7 +56,9 @@ def replay(
     """Make the run again in a process of its own under `scratch`, and compare with what is in the store.
 
     What training produced is taken from the store's artifacts. `rtol` and `atol` bound the differences that the
-    promise `tolerance` allows. Raises UsageError for a run that did not end well, StoreError for one that has no rows.
+    promise `tolerance` allows. It keeps off runs whose time is their result, on this machine, as any run does.
+    Raises UsageError for a run that did not end well, UnknownName for components that are not installed, StoreError
+    for a run that has no rows.
     """
     record = store.record(run_id)
     if record is None or record.status is not Status.OK:
@@ -61,20 +67,52 @@ def replay(
     again = Store(scratch, artifacts=store.artifacts)
     again.prepare()
     now_code = {package: code_digest(package) for package in record.code}
-    job = Job(run_id, record.spec, record.label, data_dir, now_code)
+    exclusive = is_exclusive(components_of(Registry(), record.spec))
+    job = Job(run_id, record.spec, record.label, data_dir, now_code, exclusive=exclusive)
     again.write_spec(run_id, record.spec)
-    second = Lane("run").make(again, job, on_progress, stop or threading.Event())
+    stop = stop or threading.Event()
+    with turnstile.place(exclusive, stop, lambda why: on_progress(0.0, why)) as placed:
+        if not placed:
+            return Replay(run_id, record.promise, None, "it was stopped before it began")
+        second = Lane("run").make(again, job, on_progress, stop)
     warnings = tuple(_warnings(record, second))
     result = Replay(run_id, record.promise, False, "", (), warnings, second.timings.get("total_wall", 0.0))
-    if second.status is not Status.OK:
+    result = _verdict(result, record, second, store, again, rtol, atol)
+    if result.kept is False and (changed := _changed(record, second)):
+        found = f"{result.found}; but {' and '.join(changed)} changed since, so the promise was not put to the test"
+        return attrs.evolve(result, kept=None, found=found)
+    return result
+
+
+def _verdict(
+    result: Replay, first: RunRecord, second: RunRecord, store: Store, again: Store, rtol: float, atol: float
+) -> Replay:
+    if second.status in (Status.FAILED, Status.UNSUPPORTED) and not second.error.startswith(LACKING):
         return attrs.evolve(result, kept=False, found=f"the replay ended {second.status.value}: {second.error}")
-    if record.promise == "bits":
-        return _bits(result, record, second, store, again)
-    if record.promise == "tolerance":
+    if second.status is not Status.OK:
+        advice = "" if second.status is Status.FAILED else f" {second.advice}"
+        found = f"it cannot be told: the replay ended {second.status.value}: {second.error}{advice}"
+        return attrs.evolve(result, kept=None, found=found)
+    if first.promise == "bits":
+        return _bits(result, first, second, store, again)
+    if first.promise == "tolerance":
         return _tolerance(result, store, again, rtol, atol)
-    if record.promise == "statistical":
+    if first.promise == "statistical":
         return _statistical(result, store, again)
-    raise StoreError(f"run {run_id} promises {record.promise!r}; known are bits, tolerance and statistical. Mend the solver.")
+    raise StoreError(
+        f"run {first.run_id} promises {first.promise!r}; known are bits, tolerance and statistical. Mend the solver."
+    )
+
+
+def _changed(first: RunRecord, second: RunRecord) -> list[str]:
+    """Return what the promise does not cover and is not what it was."""
+    found = []
+    if dict(first.code) != dict(second.code):
+        found.append("code has")
+    data = first.provenance.get("data", {})
+    if any(data.get(name) != digest for name, digest in second.provenance.get("data", {}).items()):
+        found.append("data files have")
+    return found
 
 
 def _warnings(first: RunRecord, second: RunRecord) -> Iterator[str]:
@@ -98,7 +136,10 @@ def _bits(result: Replay, first: RunRecord, second: RunRecord, store: Store, aga
         return attrs.evolve(result, kept=True, found=f"digest {first.digest[:16]} again")
     pairs = list(_paired(store, again, result.run_id))
     bad = [number for number, (a, b) in enumerate(pairs) if a["digest"] != b["digest"]]
-    where = [line for number in bad[:5] for line in _trace_differences(store, again, result.run_id, number, 0.0, 0.0)[:1]]
+    where = []
+    for number in bad[:5]:
+        lines = _trace_differences(store, again, result.run_id, number, 0.0, 0.0)
+        where += [f"episode {number}: there is no trace to look into"] if lines is None else lines[:1]
     found = f"{len(bad)} of {len(pairs)} episodes differ (digest {first.digest[:16]} then, {second.digest[:16]} now)"
     return attrs.evolve(result, kept=False, found=found, differences=tuple(where))
 
@@ -115,13 +156,15 @@ def _paired(store: Store, again: Store, run_id: str) -> Iterator[tuple[dict[str,
 
 def _trace_differences(
     store: Store, again: Store, run_id: str, number: int, rtol: float, atol: float
-) -> list[str]:
-    """Return where an episode's trace columns differ by more than the tolerance."""
+) -> list[str] | None:
+    """Return where an episode's trace columns differ by more than the tolerance; None when a trace is not there."""
     paths = [s.folder(run_id) / "trace.zip" for s in (store, again)]
     try:
         then, now = (read_trace(p, number) for p in paths)
-    except (OSError, ValueError, KeyError):
-        return [f"episode {number}: there is no trace to look into"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    if not all(names & side.keys() for names in ({"actions"}, {"native.rewards"}) for side in (then, now)):
+        return None  # over the size limit: an empty file
     lines = []
     for name in ("actions", "native.actions", "native.rewards", "native.terminated", "native.truncated"):
         a, b = then.get(name, []), now.get(name, [])
@@ -157,6 +200,7 @@ def _metrics(row: Mapping[str, Any]) -> Iterator[tuple[str, list[float]]]:
 
 def _tolerance(result: Replay, store: Store, again: Store, rtol: float, atol: float) -> Replay:
     lines: list[str] = []
+    unseen: list[str] = []
     worst = 0.0
     count = 0
     for number, (a, b) in enumerate(_paired(store, again, result.run_id)):
@@ -171,21 +215,26 @@ def _tolerance(result: Replay, store: Store, again: Store, rtol: float, atol: fl
             elif then.size:
                 gaps = np.abs(then - new) / np.maximum(np.abs(then), atol)
                 worst = max(worst, float(np.nan_to_num(gaps).max()))
-        if (store.folder(result.run_id) / "trace.zip").exists():
-            lines.extend(_trace_differences(store, again, result.run_id, number, rtol, atol))
+        traced = _trace_differences(store, again, result.run_id, number, rtol, atol)
+        if traced is None:
+            unseen.append(f"episode {number}: its digest is another one, and there is no trace to look into")
+        else:
+            lines.extend(traced)
     if lines:
         found = f"{len(lines)} differences beyond rtol {rtol:g}, atol {atol:g} in {count} episodes"
         return attrs.evolve(result, kept=False, found=found, differences=tuple(lines[:10]))
+    if unseen:
+        found = (
+            f"it cannot be told: the metrics agree, but the actions and rewards of {len(unseen)} of {count} episodes cannot "
+            "be compared, for want of a trace (over its size limit, or gone). Make smaller runs (--shards), then replay those"
+        )
+        return attrs.evolve(result, kept=None, found=found, differences=tuple(unseen[:10]))
     found = f"{count} episodes agree within rtol {rtol:g}, atol {atol:g}; largest relative difference {worst:.2g}"
     return attrs.evolve(result, kept=True, found=found)
 
 
 def _statistical(result: Replay, store: Store, again: Store) -> Replay:
-    gaps: dict[str, list[float]] = {}
-    for a, b in _paired(store, again, result.run_id):
-        now = dict(_metrics(b))
-        for name, values in _metrics(a):
-            gaps.setdefault(name, []).extend(np.asarray(now.get(name, np.nan), float) - np.asarray(values, float))
+    gaps = _gaps(_paired(store, again, result.run_id))
     level = LEVEL / max(len(gaps), 1)
     lines = []
     too_few = []
@@ -204,6 +253,31 @@ def _statistical(result: Replay, store: Store, again: Store) -> Replay:
         return attrs.evolve(result, kept=None, found=found, differences=tuple(too_few))
     found = f"no metric of {len(gaps)} has moved (sign-flip test, level {LEVEL:g} over all)"
     return attrs.evolve(result, kept=True, found=found)
+
+
+def _gaps(pairs: Iterator[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, list[float]]:
+    """Return for each metric its paired differences, now minus then.
+
+    Where a value is no finite number (a time to a goal that was not reached), that is compared as a metric of its own,
+    and the pairs in which both are finite give the differences. NaN on both sides differs by 0.
+    """
+    gaps: dict[str, list[float]] = {}
+    odd: dict[str, list[float]] = {}
+    for a, b in pairs:
+        now = dict(_metrics(b))
+        for name, values in _metrics(a):
+            then, new = np.asarray(values, float), np.asarray(now.get(name, []), float)
+            if then.shape != new.shape:
+                raise StoreError(f"the replay gave {new.size} values of {name}, the run {then.size}. Mend the evaluator.")
+            both = np.isfinite(then) & np.isfinite(new)
+            gaps.setdefault(name, []).extend(np.where(both, new, 0.0) - np.where(both, then, 0.0))
+            odd.setdefault(name, []).extend(np.sign(_oddity(new) - _oddity(then)))
+    return gaps | {f"{name} not finite": values for name, values in odd.items() if np.any(values)}
+
+
+def _oddity(values: np.ndarray) -> np.ndarray:
+    """Return 0 for finite values, and a number of its own for each of the others."""
+    return np.select([np.isnan(values), values == np.inf, values == -np.inf], [2.0, 1.0, -1.0], 0.0)
 
 
 def sign_flip_test(gap: np.ndarray) -> float:

@@ -18,7 +18,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ import attrs
 
 from sfumato import config
 from sfumato.claims import LEASE_SECONDS, Owner, expired, owner_of
-from sfumato.errors import StoreError, UnknownName, did_you_mean
+from sfumato.errors import ConfigError, StoreError, UnknownName, did_you_mean
 from sfumato.records import SCHEMA_VERSION, RunRecord, RunSpec, Status
 
 __all__ = ["DEFAULT", "Claim", "Owner", "Store", "canonical", "read_record", "run_id_of", "write_atomic"]
@@ -37,6 +37,8 @@ STOPPED = "stopped before it ended"
 """Error of a run that the user stopped: such an interruption does not count against it."""
 STORE_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 """Errors that are the disk's fault, not the run's."""
+NO_LINKS = frozenset({errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What a file system without hard links answers."""
 
 
 def run_id_of(spec: RunSpec) -> str:
@@ -120,7 +122,7 @@ class Store:
         path = folder / "claim.json"
         text = json.dumps(attrs.asdict(Claim(Owner.me(), attempt, label, dict(code or {}))))
         try:
-            while not _create(path, text):
+            while not self._create(path, text):
                 if (owner := self.owner(run_id)) is not None and self._holds(owner, path):
                     return owner
                 self.recover(run_id)
@@ -130,6 +132,46 @@ class Store:
                 "the experiment again: what is done is kept."
             ) from error
         return None
+
+    def _create(self, path: Path, text: str) -> bool:
+        """Create a file with its whole content, or return False when it is there already (also over NFS: a link decides)."""
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            try:
+                os.link(name, path)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                self._create_locked(path, text)
+        except FileExistsError:
+            return False
+        finally:
+            Path(name).unlink(missing_ok=True)
+        return True
+
+    def _create_locked(self, path: Path, text: str) -> None:
+        """Create a file where there are no hard links; raises FileExistsError.
+
+        Between creation and content the file names nobody, and whoever sees that would take it for the claim of the
+        dead. Taking over is done under the same lock, so that nobody looks in between.
+        """
+        with self._locked():
+            file = path.open("x", encoding="utf-8")
+            try:
+                with file:
+                    file.write(text)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the store's lock: one process at a time takes over claims."""
+        with (self.root / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def release(self, run_id: str) -> None:
         """Give a claim back, unless it has become another's."""
@@ -151,8 +193,7 @@ class Store:
         Where that attempt left no record, one with status `interrupted` is put in place, so that attempts are counted.
         """
         path = self.folder(run_id) / "claim.json"
-        with (self.root / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._locked():
             if not path.exists():
                 return False
             claim = self.read_claim(run_id)
@@ -204,7 +245,8 @@ class Store:
         folder = self.folder(run_id)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / "spec.json").exists():
+            there = self.spec(run_id)  # one that is empty or of another run is written anew
+            if there is None or run_id_of(there) != run_id:
                 text = json.dumps(config.unstructure(spec), indent=1, sort_keys=True)
                 write_atomic(folder / "spec.json", text, durable=False)
         except OSError as error:
@@ -212,12 +254,12 @@ class Store:
         return folder
 
     def spec(self, run_id: str) -> RunSpec | None:
-        """Return a run's specification, None when the file is missing or not whole."""
+        """Return a run's specification, None when the file is missing, not whole or none of ours."""
+        path = self.folder(run_id) / "spec.json"
         try:
-            data = json.loads((self.folder(run_id) / "spec.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return config.structure(json.loads(path.read_text(encoding="utf-8")), RunSpec, where=str(path))
+        except (OSError, ValueError, ConfigError):
             return None
-        return config.structure(data, RunSpec, where=str(self.folder(run_id) / "spec.json"))
 
     def record(self, run_id: str) -> RunRecord | None:
         """Return a run's record, None when it has not ended; raises StoreError for a damaged one."""
@@ -296,20 +338,30 @@ class Store:
         )
 
     def rows(self, run_id: str) -> Iterator[dict[str, Any]]:
-        """Yield a run's rows, one an episode; a half-written last line is passed over."""
+        """Yield a run's rows, one an episode; a half-written last line is passed over, any other damage a StoreError."""
         yield from read_rows(self.folder(run_id) / "rows.jsonl")
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file, up to a half-written last line."""
+    """Yield the rows of a file, up to a half-written last line.
+
+    Raises StoreError for any other line that is no row: what follows it must not be left out of a result in silence.
+    """
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
             try:
-                yield json.loads(line)
-            except ValueError:
-                return
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError(f"{type(row).__name__} is no row")
+            except ValueError as error:
+                if not line.endswith(b"\n"):  # its writer was cut off
+                    return
+                raise StoreError(
+                    f"{path}, line {number} is damaged: {error}. Move the run's folder away and run the experiment again."
+                ) from error
+            yield row
 
 
 def load_json(path: Path) -> Any:
@@ -339,27 +391,6 @@ def read_record(data: Any, path: Path) -> RunRecord:
     """Return a record from its plain data; raises StoreError for another schema or a foreign file."""
     check_schema(data, path)
     return config.structure(data, RunRecord, where=str(path))
-
-
-def _create(path: Path, text: str) -> bool:
-    """Create a file with its whole content, or return False when it is there already (also over NFS: a link decides)."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        try:
-            os.link(name, path)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
-                raise
-            # A file system without hard links: exclusive creation decides, and for a moment the claim names nobody.
-            with path.open("x", encoding="utf-8") as file:
-                file.write(text)
-    except FileExistsError:
-        return False
-    finally:
-        Path(name).unlink(missing_ok=True)
-    return True
 
 
 def _lost(run_id: str, spec: RunSpec, claim: Claim, path: Path) -> RunRecord:

@@ -164,7 +164,7 @@ class Lane:
     def _here(
         self, folder: Path, job: Job, on_progress: Progress, stop: threading.Event | claims.Stop
     ) -> tuple[dict[str, Any] | Verdict, dict[str, Any]]:
-        from sfumato.worker import execute
+        from sfumato.worker import KEYBOARD, execute
 
         def tell(message: Mapping[str, Any]) -> None:
             if "progress" in message:
@@ -175,7 +175,7 @@ class Lane:
         work = json.loads((folder / "job.json").read_text())
         with contextlib.redirect_stdout(sys.stderr):
             outcome = execute(folder, job.spec, work, tell)
-        if outcome["status"] == Status.INTERRUPTED:
+        if outcome["error"] == KEYBOARD:  # a full disk interrupts a run too, and that is not for the user to have stopped
             outcome["error"] = STOPPED
         return outcome, {"peak_mb": round(outcome.get("peak_mb", 0.0), 1)}
 
@@ -207,7 +207,7 @@ def settle(store: Store, job: Job, listener: Listener, stop: threading.Event, la
                     store.renew(job.run_id, job.attempt, job.label, job.code)
                 record = None
             if record is None:
-                with turnstile.place(job.exclusive, until) as placed:
+                with turnstile.place(job.exclusive, until, lambda why: listener.progress(job, 0.0, why)) as placed:
                     if placed:
                         job = _next(store, job)
                         listener.started(job)

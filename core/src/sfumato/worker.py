@@ -27,14 +27,17 @@ if TYPE_CHECKING:
     from sfumato.records import ComponentRef, RunSpec
 
 Tell = Callable[[Mapping[str, Any]], None]
+KEYBOARD = "interrupted from the keyboard"
 
 
 def main() -> int:
     """Serve runs until told to end."""
-    from sfumato import cgroups, guard  # before anything is imported that might start threads
+    from sfumato import cgroups, guard, processes  # before anything is imported that might start threads
 
     gc.disable()  # importing makes much and drops little: collecting meanwhile costs a fourteenth of the start
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it is inherited, and nobody could wait for a child
     guardian = guard.guard()
+    processes.adopt()
     if entrance := os.environ.pop(cgroups.CGROUP, ""):
         Path(entrance).write_text("0")
     faulthandler.enable()
@@ -51,7 +54,7 @@ def main() -> int:
         if not line.strip():
             break
         folder = Path(json.loads(line)["folder"])
-        errors = os.open(folder / "stderr.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        errors = os.open(folder / "stderr.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
         os.dup2(errors, 2)
         os.dup2(errors, 1)
         os.close(errors)
@@ -102,7 +105,7 @@ def execute(folder: Path, spec: RunSpec, job: Mapping[str, Any], tell: Tell) -> 
     try:
         outcome |= _drive(folder, spec, job, tell)
     except KeyboardInterrupt:
-        outcome |= {"status": Status.INTERRUPTED, "error": "interrupted from the keyboard"}
+        outcome |= {"status": Status.INTERRUPTED, "error": KEYBOARD}
     except SystemExit as error:
         _show_traceback()
         outcome |= {"status": Status.FAILED, "error": f"a component called sys.exit({error.code!r})"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
 from typing import Any
@@ -106,6 +107,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; errors that the user can mend are printed without a traceback."""
+    if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited: how runs end could not be told
     try:
         status = cli.main(standalone_mode=False, prog_name="sfumato")
     except SfumatoError as error:

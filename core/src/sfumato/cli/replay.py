@@ -12,6 +12,12 @@ from sfumato.cli.text import json_line
 from sfumato.store import DEFAULT, Store
 
 
+def _say_why(fraction: float, message: str) -> None:
+    """Tell what is waited for; how far the run has come is not shown."""
+    if message.startswith("waits"):
+        click.echo(f"the replay {message}", err=True)
+
+
 @click.command("replay")
 @click.argument("run")
 @click.option("--store", "store_dir", default=DEFAULT, type=click.Path(file_okay=False), envvar="SFUMATO_STORE")
@@ -29,7 +35,9 @@ def command(run: str, store_dir: str, data_dir: str | None, rtol: float, atol: f
 
     store = Store(store_dir)
     with tempfile.TemporaryDirectory(prefix="sfumato-replay-") as scratch:
-        result = replay(store, store.find(run), Path(scratch), data_dir=data_dir, rtol=rtol, atol=atol)
+        result = replay(
+            store, store.find(run), Path(scratch), data_dir=data_dir, rtol=rtol, atol=atol, on_progress=_say_why
+        )
     if as_json:
         json_line(attrs.asdict(result))
     else:

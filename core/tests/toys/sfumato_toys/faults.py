@@ -7,16 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from typing import Literal
 
 import attrs
 import numpy as np
 
-from sfumato.protocols import Episode, Policy, Solver, Task
-from sfumato.records import Start, Step
+from sfumato.protocols import Episode, Evaluator, Policy, Runtime, Solver, Task
+from sfumato.records import Metric, Start, Step
 
 FAULTS = Literal["none", "nan-reward", "endless", "raise", "sleep-in-c", "allocate", "fork", "segfault", "exit", "kill-self",
-                 "step-after-end", "too-few", "print", "unrecordable", "daemon", "children", "sys-exit", "hang-at-exit"]
+                 "step-after-end", "too-few", "print", "unrecordable", "daemon", "children", "sys-exit", "hang-at-exit",
+                 "stranger", "chatter", "term-self"]
 
 
 @attrs.frozen
@@ -78,6 +80,13 @@ class FaultEpisode(Episode):
             code = ("import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
                     "if os.fork(): os._exit(0)\nos.setsid()\ntime.sleep(120)")
             subprocess.run([sys.executable, "-c", code], check=True)
+        if fault == "stranger":  # forks twice, has a session of its own and clears its environment: nothing marks it
+            code = ("import os\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\n"
+                    "os.execve('/bin/sleep', ['sfumato-stranger', '77'], {})")
+            subprocess.run([sys.executable, "-c", code], check=True)
+            time.sleep(0.1)
+        if fault == "chatter":
+            sys.stderr.write("first words\n" + ("x" * 999 + "\n") * 2000 + "last words\n")
         if fault == "children" and self.t == 1:  # a child that holds much memory, though its parent holds little
             subprocess.Popen([sys.executable, "-c", "import time; x = b'x' * (600 << 20); time.sleep(120)"])
         if fault == "sys-exit":
@@ -88,6 +97,9 @@ class FaultEpisode(Episode):
             ctypes.string_at(0)
         if fault == "exit":
             os._exit(7)
+        if fault == "term-self":
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
         if fault == "kill-self":
             os.kill(os.getpid(), signal.SIGKILL)
         return Step(self.t, self.rng.random(), fault != "endless" and self.t >= self.config.n_steps)
@@ -180,7 +192,91 @@ class NoisyPolicy(Policy):
         return 1.0 + self.config.noise * luck + drift
 
 
+@attrs.frozen
+class OddConfig:
+    """`odd_items` have a figure that is no number; `flip_file`: when it exists, the others have."""
+
+    odd_items: tuple[int, ...] = ()
+    flip_file: str = ""
+
+
+class OddEvaluator(Evaluator):
+    def __init__(self, config=OddConfig()):
+        self.config = config
+
+    def score(self, instance, trace):
+        flip = bool(self.config.flip_file) and os.path.exists(self.config.flip_file)
+        yield Metric("odd", float("nan") if (trace.items[0] in self.config.odd_items) != flip else 1.0)
+
+
+# ---------------------------------------------------------------- what reads a file
+
+
+@attrs.frozen
+class FileConfig:
+    name: str = "figure.txt"
+
+
+class FileTask(Task):
+    """Pays what stands in a data file."""
+
+    def __init__(self, config=FileConfig()):
+        self.config = config
+
+    def instances(self, ctx):
+        pay = float(ctx.data_file(self.config.name, fetch="sfumato toys fetch").read_text())
+        for _ in ctx.indices:
+            yield pay
+
+    def start(self, instance, ctx, rng):
+        return FileEpisode(instance)
+
+
+class FileEpisode(Episode):
+    def __init__(self, pay):
+        self.pay = pay
+
+    def reset(self):
+        return Start(0)
+
+    def step(self, action):
+        return Step(0, self.pay, True)
+
+
 # ---------------------------------------------------------------- what must run alone
+
+
+class TimedRuntime(Runtime):
+    """Hands everything through; its time is its result."""
+
+    @contextmanager
+    def open(self, episode, ctx):
+        yield episode
+
+
+@attrs.frozen
+class MeetConfig:
+    folder: str = ""
+    n: int = 2
+    seconds: float = 20.0
+
+
+class MeetSolver(Solver):
+    """Goes on only when `n` runs are at it at the same time."""
+
+    def __init__(self, config=MeetConfig()):
+        self.config = config
+
+    def solve(self, task, ctx):
+        folder = self.config.folder
+        with open(os.path.join(folder, str(os.getpid())), "w"):
+            pass
+        deadline = time.monotonic() + self.config.seconds
+        while len(os.listdir(folder)) < self.config.n:
+            if time.monotonic() > deadline:
+                raise RuntimeError("nobody else came")
+            time.sleep(0.01)
+        return NoopPolicy(NoopConfig())
 
 
 @attrs.frozen

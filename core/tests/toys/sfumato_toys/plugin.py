@@ -39,6 +39,14 @@ def sfumato_components():
                         summary="notes its hours", resources={"cpus": 1, "memory_mb": 200})
     yield ComponentSpec("solver", "toys/timed", target=f"{FAULTS}:DiarySolver", config=f"{FAULTS}:DiaryConfig",
                         summary="its time is its result", timing="exclusive")
+    yield ComponentSpec("solver", "toys/meet", target=f"{FAULTS}:MeetSolver", config=f"{FAULTS}:MeetConfig",
+                        summary="waits for company")
+    yield ComponentSpec("runtime", "toys/timed", target=f"{FAULTS}:TimedRuntime", summary="its time is its result",
+                        timing="exclusive")
+    yield ComponentSpec("task", "toys/file", target=f"{FAULTS}:FileTask", config=f"{FAULTS}:FileConfig",
+                        summary="pays what a data file says")
+    yield ComponentSpec("evaluator", "toys/odd", target=f"{FAULTS}:OddEvaluator", config=f"{FAULTS}:OddConfig",
+                        summary="may give no number")
 
 
 @hookimpl
