@@ -110,3 +110,76 @@ def test_a_line_that_is_cut_off_leaves_the_log_as_it_was(tmp_path):
     assert resource.RLIM_INFINITY  # POSIX only, as the locks are
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "['a', 'c']", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"round":2', '"round": 2'),  # another spelling of the same JSON
+        ('"tau":0.2', '"tau":0.20'),
+        ('"event":"select"', '"event":"selec\\u0074"'),
+        ('{"event"', '{"tau":0.9,"event"'),  # the later of two equal keys is what JSON readers keep
+    ],
+)
+def test_other_bytes_of_the_same_meaning_are_found(log_file: Path, old: str, new: str) -> None:
+    """Line 3 says the same to a JSON reader, and is another line to whoever signed the head."""
+    lines = log_file.read_text().splitlines()
+    assert old in lines[2] and json.loads(lines[2].replace(old, new)) == json.loads(lines[2])
+    lines[2] = lines[2].replace(old, new)
+    log_file.write_text("\n".join(lines) + "\n")
+    with pytest.raises(AuditError, match="line 3 was altered"):
+        verify(log_file)
+
+
+def test_a_head_from_before_notices_lines_cut_off_and_another_history(log_file: Path) -> None:
+    """Three of five lines verify by themselves; a head of five lines says that two are gone."""
+    head = verify(log_file)
+    lines = log_file.read_text().splitlines(keepends=True)
+    log_file.write_text("".join(lines[:3]))
+    early = verify(log_file)
+    assert early.lines == 3
+    with pytest.raises(AuditError, match="has 3 lines, and the head given has 5: lines were cut off"):
+        verify(log_file, head)
+    log = AuditLog(log_file)
+    for k in range(3):
+        log.append("select", {"round": k, "tau": 0.9})
+    log.close()
+    assert verify(log_file, early).lines == 6  # a log may grow
+    with pytest.raises(AuditError, match="line 5 has hash .* another history"):
+        verify(log_file, head)
+
+
+def test_a_head_comes_back_from_its_file_only_with_its_signature(log_file: Path, tmp_path: Path) -> None:
+    head, path = verify(log_file), tmp_path / "head.json"
+    head.export(path, b"secret")
+    assert Head.load(path) == Head.load(path, b"secret") == head
+    with pytest.raises(AuditError, match="not made with this key"):
+        Head.load(path, b"other")
+    path.write_text(path.read_text().replace('"lines": 5', '"lines": 4'))
+    with pytest.raises(AuditError, match="not made with this key"):
+        Head.load(path, b"secret")
+    head.export(path)
+    with pytest.raises(AuditError, match="missing"):
+        Head.load(path, b"secret")
+    for text in ("", "[]", '{"lines": 5}', '{"lines": -1, "hash": "00"}', '{"lines": 5, "hash": 7}'):
+        path.write_text(text)
+        with pytest.raises(AuditError, match="^head: "):
+            Head.load(path)
+
+
+def test_two_writers_are_kept_apart(log_file: Path) -> None:
+    """The second is refused while the first has the file open, and welcome afterwards; reading is free."""
+    first = AuditLog(log_file)
+    with pytest.raises(AuditError, match="is open for writing elsewhere"):
+        AuditLog(log_file)
+    assert verify(log_file) == first.head
+    first.close()
+    second = AuditLog(log_file)
+    second.append("select", {"round": 5})
+    assert verify(log_file).lines == 6
+
+
+def test_a_fresh_log_is_not_written_over_an_old_one(log_file: Path) -> None:
+    with pytest.raises(AuditError, match="exists already"):
+        AuditLog(log_file, fresh=True)
+    assert verify(log_file).lines == 5

@@ -44,3 +44,25 @@ def test_measurements_have_value_interval_and_count() -> None:
         claims.guarantees(seeds=10, rounds=40, n_thresholds=5),
     ):
         assert answer["low"] <= answer["value"] <= answer["high"] and answer["n"] >= 2
+
+
+def test_a_gap_is_claimed_both_ways() -> None:
+    """A learner that ignores the constraint earns more than the best feasible threshold: a gap far below 0 is no success."""
+    for path in FILES:
+        claim = tomllib.loads(path.read_text())
+        if "tail-gap" in claim["id"]:
+            assert claim["band"] == [-0.003, 0.003] and "our reference design" in claim["title"]
+
+
+def test_baselines_are_named_with_their_beta() -> None:
+    for path in FILES:
+        claim = tomllib.loads(path.read_text())
+        if "-vs-" in claim["id"]:
+            beta = claim["run"]["settings"].get("baseline_beta", 1.0)
+            assert f"(beta {beta:g})" in claim["title"]
+
+
+def test_wilsons_interval_says_something_at_zero() -> None:
+    """None of 1,000: up to 0.38%; 50 of 1,000: 3.8% to 6.5%."""
+    assert claims.wilson(0.0, 1000) == pytest.approx((0.0, 0.00383), abs=1e-5)
+    assert claims.wilson(0.05, 1000) == pytest.approx((0.0381, 0.0653), abs=1e-4)

@@ -55,3 +55,46 @@ def test_replay_and_report_from_a_log(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"n":12', '"n":13', 1))
     result = CliRunner().invoke(cli.replay, [str(path)])
     assert result.exit_code == 1 and "was altered" in result.output
+
+
+def test_sweep_takes_several_columns_and_names_groups_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    rows = [f"{s / 100:.2f},{r},{x},{int(s > 50)}" for s in range(100) for r in "ns" for x in "fm"]
+    path.write_text("score,region,sex,label\n" + "\n".join([*rows, "0.5,e,f,1"]) + "\n")
+    base = [str(path), "--group", "region", "--group", "sex", "--thresholds", "11"]
+    result = CliRunner().invoke(cli.sweep, [*base, "--min-count", "30"])
+    assert result.exit_code == 0 and "n & f" in result.output
+    assert "Too few to be compared, and not protected by any bound: e & f: 1." in result.output
+    result = CliRunner().invoke(cli.sweep, [*base, "--min-count", "30", "--overlapping"])
+    assert result.exit_code == 0 and "region=n" in result.output and "region=e: 1" in result.output
+    for option, value, message in (
+        ("--loss", "-3", "loss must be"),
+        ("--min-count", "0", "min_count must be"),
+    ):
+        result = CliRunner().invoke(cli.sweep, [*base, option, value])
+        assert result.exit_code == 1 and message in result.output
+
+
+def test_replay_notices_a_log_cut_off_at_the_end(tmp_path: Path) -> None:
+    """With a signed head: exit 0 while the log holds it, 1 with the reason when lines are gone or the key is another."""
+    from sfumato_ofs import ThresholdBandit
+
+    path, head, key = tmp_path / "audit.jsonl", tmp_path / "head.json", tmp_path / "key"
+    key.write_bytes(b"secret")
+    bandit = ThresholdBandit(log=path)
+    for _ in range(4):
+        bandit.select()
+    bandit.head.export(head, b"secret")
+    bandit.select()
+    bandit.log.close()
+    base = [str(path), "--head", str(head), "--key-file", str(key)]
+    result = CliRunner().invoke(cli.replay, base)
+    assert result.exit_code == 0 and "the head of line 5 is in it" in result.output
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
+    assert CliRunner().invoke(cli.replay, [str(path)]).exit_code == 0
+    result = CliRunner().invoke(cli.replay, base)
+    assert result.exit_code == 1 and "lines were cut off" in result.output
+    key.write_bytes(b"other")
+    result = CliRunner().invoke(cli.replay, base)
+    assert result.exit_code == 1 and "not made with this key" in result.output
+    assert CliRunner().invoke(cli.replay, [str(path), "--key-file", str(key)]).exit_code == 2

@@ -75,3 +75,75 @@ def test_scales_of_the_reference_design() -> None:
     """0.5 (1 + loss)/sqrt(n), 1/sqrt(n), 0.5/sqrt(n)."""
     assert reward_scale(1.0, 200) == pytest.approx(1 / np.sqrt(200))
     assert Constraints().scales(400) == pytest.approx([0.05, 0.05, 0.025])
+
+
+@pytest.mark.parametrize(
+    ("settings", "shares"),
+    [
+        ({}, (0.5, 0.5)),
+        ({}, (0.81, 0.19)),
+        ({}, (0.95, 0.05)),
+        ({"gap": "ratio", "eps": 0.2}, (0.81, 0.19)),
+        ({"gap": "to-overall"}, (0.81, 0.19)),
+        ({"n_groups": 3}, (0.6, 0.3, 0.1)),
+    ],
+    ids=str,
+)
+def test_a_residuals_weight_is_the_batches_that_its_noise_is_worth(settings: dict, shares: tuple) -> None:
+    """Everybody accepted by a fair coin, where Hoeffding's proxy is exact: the variance of a residual is scale^2 / weight."""
+    c, n, rng = Constraints(**settings), 200, np.random.default_rng(0)
+    sizes = np.round(np.array(shares) * n).astype(int)
+    accepted = rng.binomial(sizes, 0.5, (20000, len(sizes)))
+    residuals = c.residuals(accepted / sizes, accepted.sum(axis=1) / n)
+    weights = c.weights(sizes[None], np.array([n]), n)[0]
+    noise = residuals.std(axis=0) * np.sqrt(weights) / c.scales(n)
+    if c.gap == "to-overall":
+        # The batch's own mix, here held fixed, is allowed for besides: never more than the proxy.
+        assert (noise[:-1] <= 1.0).all() and noise[-1] == pytest.approx(1.0, abs=0.03)
+    else:
+        assert noise == pytest.approx(np.ones(c.size), abs=0.03)
+
+
+def test_weights_by_hand() -> None:
+    """1 for equal halves, 4 * 0.19 * 0.81 for German Credit's groups, 0 where a group is absent, twice for twice the people."""
+    c = Constraints()
+    sizes = np.array([[100, 100], [162, 38], [200, 0], [200, 200]])
+    weights = c.weights(sizes, sizes.sum(axis=1), 200)
+    assert weights[:, 0].tolist() == pytest.approx([1.0, 4 * 0.19 * 0.81, 0.0, 2.0])
+    assert weights[:, 2].tolist() == [1.0, 1.0, 1.0, 2.0]
+
+
+def test_people_in_both_groups_cancel_in_the_gap() -> None:
+    """Half of each group is in the other too: the gap's noise comes from the rest alone, by simulation."""
+    rng = np.random.default_rng(0)
+    member = np.zeros((200, 2))
+    member[:120, 0] = 1.0
+    member[60:180, 1] = 1.0
+    total = member.sum(axis=0)
+    spread = member.T @ member / np.outer(total, total)
+    accepted = rng.random((20000, 200)) < 0.5
+    rates = accepted @ member / total
+    noise = (rates[:, 0] - rates[:, 1]).std()
+    weight = Constraints().weights(1.0 / np.diag(spread)[None], np.array([200]), 200, spread[None])[0, 0]
+    assert noise * np.sqrt(weight) * np.sqrt(200) == pytest.approx(1.0, abs=0.03)
+    same = Constraints().weights(total[None], np.array([200]), 200, np.full((1, 2, 2), 1 / 120))[0, 0]
+    assert np.isfinite(same)
+
+
+@pytest.mark.parametrize("gap", ["signed", "ratio", "to-overall", "abs"])
+def test_fixed_time_bounds_hold_for_overlapping_groups(gap: str) -> None:
+    """600 samples of 300 people in three overlapping groups, 21 thresholds: bounds fail in at most 5% of them."""
+    rng = np.random.default_rng(1)
+    c, grid = Constraints(gap=gap, n_groups=3, eps=0.2), np.linspace(0, 1, 21)
+    shares = np.array([0.6, 0.5, 0.2])
+    true = np.repeat((1.0 - grid)[:, None], 3, axis=1)  # scores are uniform in every group
+    expected = c.residuals(true, true[:, 0])
+    failures = 0
+    for _ in range(600):
+        member = (rng.random((300, 3)) < shares).astype(float)
+        above = rng.random(300)[:, None] >= grid
+        total = member.sum(axis=0)
+        found = c.residuals((above.T @ member) / total, above.mean(axis=0))
+        width = c.slack(member.T @ member / np.outer(total, total), 1 / 300, 21, 0.05)
+        failures += bool((np.abs(found - expected) > width).any())
+    assert failures <= 600 * 0.05

@@ -62,7 +62,7 @@ def test_rates_bounds_and_reward_by_hand() -> None:
     table = sweep_scores(people, Constraints(), np.array([0.0, 0.4, 0.85]))
     assert table.rates.tolist() == [[1.0, 1.0], [1.0, 0.5], [0.5, 0.0]]
     assert table.residuals[1] == pytest.approx([0.4, -0.6, 0.3 - 0.75])
-    width = 2 * np.sqrt(np.log(2 * 3 * 3 / 0.05) / 4)
+    width = np.sqrt(np.log(2 * 3 * 2 / 0.05) / 2 * (1 / 2 + 1 / 2))
     assert table.upper[1, 0] - table.residuals[1, 0] == pytest.approx(width)
     # Score 0.2 has no known outcome; between 0.4 and 0.85 one of two is good, above 0.85 one of one.
     assert table.reward == pytest.approx([np.nan, 0.25, 0.25], nan_ok=True)
@@ -101,3 +101,78 @@ def test_a_large_sample_certifies_and_rules_out() -> None:
     assert table.certified.any() and (~table.possible).any()
     assert true[table.certified].all() and not true[~table.possible].any()
     assert table.best is not None and grid[table.best] == 0.2
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+    """As spreadsheets write CSV."""
+    path = tmp_path / "log.csv"
+    path.write_text("score,group,label\n0.9,n,1\n0.8,s,1\n", encoding="utf-8-sig")
+    assert read_scores(path).scores.tolist() == [0.9, 0.8]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"score,group,label\n0.9,n,1\n0.8,,1\n0.7,s,1\n", "column 'group' is empty in row 2"),
+        (b"score,group,label\n0.9,n,1\n0.8, ,1\n0.7,s,1\n", "column 'group' is empty in row 2"),
+        (b"score,label,group\n0.9,1,n\n0.8,1\n", "column 'group' is empty in row 2"),
+        (b"score,group,label\n0.9,n\xe9,1\n", "file log.csv must be CSV in UTF-8"),
+        (b"", "column 'score' is not in log.csv"),
+        (b"score,group,label\n", r"column 'group' has no group"),
+    ],
+)
+def test_blank_groups_and_broken_files_are_named(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(data)
+    with pytest.raises(OfsError, match=message):
+        read_scores(path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"loss": -3.0}, "loss must be"),
+        ({"loss": float("inf")}, "loss must be"),
+        ({"delta": 0.0}, "delta must be"),
+    ],
+)
+def test_bad_settings_of_a_sweep_are_named(settings: dict, message: str) -> None:
+    people = Logged(np.array([0.9, 0.8]), np.array([0, 1]), np.array([1.0, 1.0]), ("n", "s"))
+    with pytest.raises(OfsError, match=message):
+        sweep_scores(people, Constraints(), np.array([0.0, 0.5]), **settings)
+
+
+CROSSED = "score,region,sex,label\n" + "".join(
+    f"{0.9 if k % 2 else 0.4},{region},{sex},1\n"
+    for region, sex, n in (("n", "f", 10), ("n", "m", 10), ("s", "f", 3), ("s", "m", 10))
+    for k in range(n)
+)
+
+
+def test_several_columns_make_a_group_of_each_combination(tmp_path: Path) -> None:
+    """Four combinations; with at least five people three of them, and the small one is named and still served."""
+    path = tmp_path / "log.csv"
+    path.write_text(CROSSED)
+    people = read_scores(path, group=["region", "sex"])
+    assert people.names == ("n & f", "n & m", "s & f", "s & m") and people.left_out == ()
+    people = read_scores(path, group=["region", "sex"], min_count=5)
+    assert people.names == ("n & f", "n & m", "s & m") and people.left_out == (("s & f", 3),)
+    table = sweep_scores(people, Constraints(n_groups=3), np.array([0.0, 0.5]))
+    assert table.counts.tolist() == [10, 10, 10] and table.rates[1].tolist() == [0.5] * 3
+    assert table.overall[1] == pytest.approx(16 / 33)
+    with pytest.raises(OfsError, match="one group only .* after leaving out 1 of fewer than 14 people"):
+        read_scores(path, group="region", min_count=14)
+
+
+def test_overlapping_groups_compare_each_columns_values(tmp_path: Path) -> None:
+    """Everybody is in one group a column; shared people make the gap between overlapping groups more certain."""
+    path = tmp_path / "log.csv"
+    path.write_text(CROSSED)
+    people = read_scores(path, group=["region", "sex"], overlapping=True)
+    assert people.names == ("region=n", "region=s", "sex=f", "sex=m")
+    assert people.membership.sum(axis=1).tolist() == [2.0] * 33
+    c = Constraints(n_groups=4)
+    table = sweep_scores(people, c, np.array([0.0, 0.5]))
+    assert table.counts.tolist() == [20, 13, 13, 20]
+    width = dict(zip(c.names, (table.upper - table.residuals)[0], strict=True))
+    assert width["signed-gap-0-3"] < width["signed-gap-0-1"]

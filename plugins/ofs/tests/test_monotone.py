@@ -16,8 +16,8 @@ from sfumato_ofs.search import OptimisticFeasible
 def test_a_rate_seen_at_one_threshold_bounds_the_others() -> None:
     """A rate of 0.5 at level 1 of three: at most 0.5 + radius above it, at least 0.5 - radius below it."""
     memory = RateMemory(1, np.array([[0, 0], [1, 1], [2, 2]]))
-    memory.add(np.array([1]), np.array([[0.5, np.nan]]))
-    lower, upper = memory.bounds(0.1)
+    memory.add(np.array([1]), np.array([[0.5, np.nan]]), np.array([[25.0, 0.0]]))
+    lower, upper = memory.bounds(0.5)
     assert lower[0, 0] == pytest.approx([0.4, 0.4, 0.0])
     assert upper[0, 0] == pytest.approx([1.0, 0.6, 0.6])
     assert lower[0, 1].tolist() == [0, 0, 0] and upper[0, 1].tolist() == [1, 1, 1]
@@ -27,12 +27,21 @@ def test_arms_that_share_a_groups_threshold_are_pooled() -> None:
     """On a 2 x 2 product each group's rate is learned from both arms with its level."""
     memory = RateMemory(1, np.array([[0, 0], [0, 1], [1, 0], [1, 1]]))
     for arm, rates in ((0, [0.8, 0.6]), (1, [0.6, 0.2])):
-        memory.add(np.array([arm]), np.array([rates]))
-    assert memory.total[0, 0].tolist() == pytest.approx([1.4, 0.0]) and memory.seen[0, 0].tolist() == [
-        2.0,
-        0.0,
-    ]
-    assert memory.total[0, 1].tolist() == pytest.approx([0.6, 0.2])
+        memory.add(np.array([arm]), np.array([rates]), np.array([[10.0, 5.0]]))
+    assert memory.total[0, 0].tolist() == pytest.approx([14.0, 0.0])
+    assert memory.seen[0, 0].tolist() == [20.0, 0.0]
+    assert memory.total[0, 1].tolist() == pytest.approx([3.0, 1.0])
+
+
+def test_larger_batches_weigh_more_and_old_ones_leave_the_window() -> None:
+    """A rate of 1 from 90 people and of 0 from 10 is 0.9; after the window only what is inside counts."""
+    memory = RateMemory(1, np.array([[0, 0], [1, 1]]), window=2)
+    for rate, people in ((1.0, 90.0), (0.0, 10.0)):
+        memory.add(np.array([0]), np.array([[rate, rate]]), np.array([[people, people]]))
+    assert memory.total[0, 0, 0] / memory.seen[0, 0, 0] == pytest.approx(0.9)
+    for _ in range(2):
+        memory.add(np.array([1]), np.array([[0.5, 0.5]]), np.array([[10.0, 10.0]]))
+    assert memory.seen[0, :, 0].tolist() == [0.0, 0.0] and memory.seen[0, 0, 1] == 20.0
 
 
 def test_tightened_bounds_hold_the_truth_and_never_widen() -> None:
@@ -59,7 +68,8 @@ def test_tightened_bounds_hold_the_truth_and_never_widen() -> None:
         arm = learner.select()
         rates = np.stack([rng.binomial(100, true_rates[arm[0]]) / 100])
         overall = rates.mean(axis=1)
-        learner.update(arm, 0.1 + 0.5 * overall, constraints.residuals(rates, overall), rates)
+        people = np.full((1, 2), 100.0)
+        learner.update(arm, 0.1 + 0.5 * overall, constraints.residuals(rates, overall), rates, people=people)
     lower, upper = learner.bounds()
     s = learner.statistics
     expected = constraints.residuals(true_rates, true_rates.mean(axis=1))

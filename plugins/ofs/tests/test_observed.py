@@ -8,6 +8,7 @@ import pytest
 from sfumato_ofs.config import ObservedScoresConfig
 from sfumato_ofs.constraints import Constraints
 from sfumato_ofs.errors import OfsError
+from sfumato_ofs.learners import Reason
 from sfumato_ofs.loops import BetaLoop, product_arms, shared_arms, threshold_grid
 from sfumato_ofs.observed import ObservedScores, cell_scores
 from sfumato_ofs.oracle import sweep
@@ -88,3 +89,17 @@ def test_an_incumbent_off_the_grid_is_refused_with_the_nearest() -> None:
         ObservedScores(
             1, shared_arms(threshold_grid(41)), Constraints(), ObservedScoresConfig(tau=0.51), loss=1.0
         )
+
+
+def test_a_group_not_seen_yet_holds_the_incumbent() -> None:
+    """Group 1 never applied: item 0 holds 0.5 although accepting everybody pays; item 1, where it did apply, moves."""
+    arms = shared_arms(np.array([0.0, 0.25, 0.5, 1.0]))
+    learner = ObservedScores(2, arms, Constraints(rho_min=None), ObservedScoresConfig(tau=0.5), loss=1.0)
+    applicants = np.zeros((2, 2, 5), dtype=np.int64)
+    applicants[:, 0, 2:4] = 50
+    applicants[1, 1, 2:4] = 50
+    learner.update(np.array([2, 2]), Cells(applicants, applicants, applicants))
+    assert learner.select().tolist() == [2, 0] or learner.select().tolist() == [2, 1]
+    assert Reason(learner.reason[0]).label == "unseen-group"
+    reward, residuals = learner.estimates()
+    assert np.isnan(residuals[0]).all() and not np.isnan(residuals[1]).any() and not np.isnan(reward).any()

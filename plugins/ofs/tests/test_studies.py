@@ -35,7 +35,20 @@ def test_options_that_the_compiled_loop_lacks_run_in_arrays() -> None:
     """A window is not compiled; the run is the array simulation's."""
     loop = named_loop("A", n_thresholds=5)
     run = run_many(loop, sweep(loop, CONSTRAINTS), OptimisticFeasibleConfig(window=20), n_seeds=2, horizon=60)
-    assert run["plays"].sum() == 120
+    assert run["plays"].sum() == 120 and not run["compiled"]
+
+
+def test_an_error_inside_a_compiled_run_is_not_taken_for_a_missing_option(monkeypatch) -> None:
+    """Only what the kernel says that it does not do runs in arrays; anything else comes through."""
+    kernel = pytest.importorskip("sfumato_ofs.kernel", reason="needs numba (extra numba)")
+
+    def fail(*args: object) -> None:
+        raise OfsError("loop is broken")
+
+    monkeypatch.setattr(kernel, "play_many", fail)
+    loop = named_loop("A", n_thresholds=5)
+    with pytest.raises(OfsError, match="loop is broken"):
+        run_many(loop, sweep(loop, CONSTRAINTS), OptimisticFeasibleConfig(), n_seeds=1, horizon=10)
 
 
 def test_a_bootstrap_interval_covers_the_mean() -> None:

@@ -51,6 +51,7 @@ class ArmStatistics:
         self.margin = float(getattr(config, "margin", 0.0))
         self.discount = float(getattr(config, "discount", 1.0))
         self.window = int(getattr(config, "window", 0))
+        self.bias = float(getattr(config, "bias", 0.0))
         self.round = 0
         self.plays = np.zeros((n_items, n_arms))
         self.rewarded = np.zeros((n_items, n_arms))
@@ -77,9 +78,14 @@ class ArmStatistics:
         return self._width(max(self.round, 2) ** 2) if self.config.anytime else self._fixed_width
 
     def add(
-        self, arm: IntArray, reward: FloatArray, residuals: FloatArray, weight: FloatArray | float = 1.0
+        self,
+        arm: IntArray,
+        reward: FloatArray,
+        residuals: FloatArray,
+        weight: FloatArray | float = 1.0,
+        residual_weight: FloatArray | None = None,
     ) -> None:
-        """Take in one round: arm [B], reward [B], residuals [B, I], weight [B] of the batch.
+        """Take in one round: arm [B], reward [B], residuals [B, I], weight [B] of the batch and [B, I] of its residuals.
 
         NaN means not seen: a residual of an absent group, a reward whose labels have yet to arrive (give it to
         `add_reward` later).
@@ -92,7 +98,7 @@ class ArmStatistics:
         w = np.broadcast_to(np.asarray(weight, dtype=np.float64), (self.n_items,))
         known = w * ~np.isnan(reward)
         present = ~np.isnan(residuals)
-        wr = w[:, None] * present
+        wr = (w[:, None] if residual_weight is None else residual_weight) * present
         value = np.where(present, residuals, 0.0) * wr
         entry = (arm.copy(), w.copy(), known, known * np.nan_to_num(reward), wr, value)
         self._accumulate(entry, 1.0)
@@ -168,17 +174,18 @@ class ArmStatistics:
             for column in columns:
                 column[rows] = 0.0
 
+    def radii(self, count: FloatArray, scale: FloatArray | float) -> FloatArray:
+        """Return scale * width / sqrt(count) and the allowance bias / count; inf or NaN where count is 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value: FloatArray = scale * self.width / np.sqrt(count)
+            return value + self.bias / count if self.bias else value
+
     def _refresh_at(self, rows: IntArray, arm: IntArray) -> None:
         rewarded = self.rewarded[rows, arm]
         seen = self.seen[rows, arm]
-        width = self.width
         with np.errstate(divide="ignore", invalid="ignore"):
-            upper = self.reward_sum[rows, arm] / rewarded + self.reward_scale * width / np.sqrt(rewarded)
-            lower = (
-                self.residual_sum[rows, arm] / seen
-                + self.margin
-                - self.residual_scales * width / np.sqrt(seen)
-            )
+            upper = self.reward_sum[rows, arm] / rewarded + self.radii(rewarded, self.reward_scale)
+            lower = self.residual_sum[rows, arm] / seen + self.margin - self.radii(seen, self.residual_scales)
         self.upper_reward[rows, arm] = np.where(rewarded > 0, upper, np.inf)
         lower = np.where(seen > 0, lower, -np.inf)
         self.lower[rows, arm] = lower
@@ -186,14 +193,9 @@ class ArmStatistics:
         self.violation[rows, arm] = np.maximum(lower, 0.0).sum(axis=1)
 
     def _refresh(self) -> None:
-        width = self.width
         with np.errstate(divide="ignore", invalid="ignore"):
-            upper = self.reward_sum / self.rewarded + self.reward_scale * width / np.sqrt(self.rewarded)
-            lower = (
-                self.residual_sum / self.seen
-                + self.margin
-                - self.residual_scales * width / np.sqrt(self.seen)
-            )
+            upper = self.reward_sum / self.rewarded + self.radii(self.rewarded, self.reward_scale)
+            lower = self.residual_sum / self.seen + self.margin - self.radii(self.seen, self.residual_scales)
         self.upper_reward = np.where(self.rewarded > 0, upper, np.inf)
         self.lower = np.where(self.seen > 0, lower, -np.inf)
         self.worst = self.lower.max(axis=2)
@@ -217,7 +219,7 @@ class ArmStatistics:
     def upper(self) -> FloatArray:
         """Upper residual bounds [B, M, I], margin included; inf where never seen."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            value = self.mean_residuals + self.margin + self.residual_scales * self.width / np.sqrt(self.seen)
+            value = self.mean_residuals + self.margin + self.radii(self.seen, self.residual_scales)
         return np.where(self.seen > 0, value, np.inf)
 
     def certified(self) -> BoolArray:

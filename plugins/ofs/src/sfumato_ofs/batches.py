@@ -43,6 +43,13 @@ class Batch:
             value = (self.membership * self.accepted[:, None]).sum(axis=0) / total
         return np.where(total >= min_count, value, np.nan)
 
+    def spread(self) -> FloatArray:
+        """Return sum_i m_ia m_ib / (M_a M_b) over people [G, G]: 1 / n_a on the diagonal where groups are certain."""
+        total = self.membership.sum(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value: FloatArray = (self.membership.T @ self.membership) / np.outer(total, total)
+        return np.where(np.isnan(value), np.inf, value)
+
     def reward(self, loss: float) -> float:
         """Return (good - loss * bad) / n over accepted people; NaN while some accepted label is unknown."""
         outcome = self.labels[self.accepted]
@@ -68,7 +75,7 @@ def check_batch(
         labels: 0, 1 or NaN [n]; None for all unknown.
         scores: in [0, 1] [n]; None where hidden.
     """
-    taken = np.asarray(accepted)
+    taken = _array("accepted", accepted)
     if taken.ndim != 1 or (taken.dtype != bool and not np.isin(taken, (0, 1)).all()):
         raise OfsError(
             f"accepted must be one true or false a person, got dtype {taken.dtype}, shape {taken.shape}"
@@ -80,6 +87,13 @@ def check_batch(
         accepted=taken.astype(bool),
         labels=np.full(n, np.nan) if labels is None else _labels(labels, n),
     )
+
+
+def _array(name: str, values: object) -> NDArray[np.generic]:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # rows of unlike length
+        raise OfsError(f"{name} must be an array, got {type(values).__name__}: {error}") from error
 
 
 def _vector(name: str, values: object, n: int) -> FloatArray:
@@ -114,20 +128,25 @@ def _labels(values: object, n: int) -> FloatArray:
 
 
 def _membership(values: object, n: int, n_groups: int) -> FloatArray:
-    groups = np.asarray(values)
+    groups = _array("groups", values)
     if groups.ndim == 2:
         if groups.shape != (n, n_groups):
             raise OfsError(f"groups must have shape ({n}, {n_groups}) as memberships, got {groups.shape}")
-        weights = groups.astype(np.float64)
+        try:
+            weights = groups.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise OfsError(f"groups given as memberships must be numbers: {error}") from error
         if not ((weights >= 0.0) & (weights <= 1.0)).all():
             raise OfsError("groups given as memberships must lie in [0, 1]")
         return weights
     if groups.shape != (n,):
         raise OfsError(f"groups must have one entry a person ({n}), got shape {groups.shape}")
-    if n and (groups.dtype.kind not in "iub" or groups.min() < 0 or groups.max() >= n_groups):
+    if n and groups.dtype.kind not in "iub":
         raise OfsError(
-            f"groups must be integers 0..{n_groups - 1}, got dtype {groups.dtype} with values "
-            f"{np.unique(groups)[:5].tolist()}"
+            f"groups must be integers 0..{n_groups - 1}, got dtype {groups.dtype} with values {groups[:5].tolist()}"
         )
-    value: FloatArray = np.eye(n_groups)[groups.astype(np.int64)]
+    index = groups.astype(np.int64)
+    if n and (index.min() < 0 or index.max() >= n_groups):
+        raise OfsError(f"groups must be integers 0..{n_groups - 1}, got {np.unique(index)[:5].tolist()}")
+    value: FloatArray = np.eye(n_groups)[index]
     return value

@@ -6,6 +6,7 @@ design: the source's abstract gives structure and one number (a steady-state gap
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -19,6 +20,7 @@ from sfumato_ofs.config import (
     PrimalDualConfig,
     UnconstrainedConfig,
 )
+from sfumato_ofs.loops import BetaLoop, shared_arms, threshold_grid
 from sfumato_ofs.oracle import sweep
 from sfumato_ofs.studies import CONSTRAINTS, interval, named_loop, run_many
 from sfumato_ofs.theory import count_failures
@@ -34,26 +36,40 @@ def _answer(values: np.ndarray, details: dict[str, Any]) -> dict[str, Any]:
     return {"value": float(values.mean()), "low": low, "high": high, "n": len(values), "details": details}
 
 
-def tail_gap(loop: str, *, beta: float = 0.5, seeds: int = 20, rounds: int = 5000) -> dict[str, Any]:
+def tail_gap(
+    loop: str, *, beta: float = 0.5, gap_weight: str = "group-sizes", seeds: int = 20, rounds: int = 5000
+) -> dict[str, Any]:
     """Return the oracle's reward minus the search's expected reward over the last fifth."""
     built = named_loop(loop, default_data_dir())
     oracle = sweep(built, CONSTRAINTS)
-    run = run_many(built, oracle, OptimisticFeasibleConfig(beta=beta), n_seeds=seeds, horizon=rounds)
+    config = OptimisticFeasibleConfig(beta=beta, gap_weight=gap_weight)
+    run = run_many(built, oracle, config, n_seeds=seeds, horizon=rounds)
     gap = oracle.reward[oracle.best] - run["tail_reward"] / run["tail_rounds"]
     return _answer(
         gap,
-        {"violation": float(run["violation"].mean()), "mean_reward": float(run["reward"].mean() / rounds)},
+        {
+            "violation": float(run["violation"].mean()),
+            "tail_violation": float(run["tail_violation"].mean() / run["tail_rounds"]),
+            "mean_reward": float(run["reward"].mean() / rounds),
+        },
     )
 
 
 def violation_ratio(
-    loop: str, baseline: str, *, baseline_beta: float = 1.0, seeds: int = 20, rounds: int = 5000
+    loop: str,
+    baseline: str,
+    *,
+    baseline_beta: float = 1.0,
+    gap_weight: str = "group-sizes",
+    seeds: int = 20,
+    rounds: int = 5000,
 ) -> dict[str, Any]:
     """Return the baseline's cumulative violation over the search's (ratio of means over seeds)."""
     built = named_loop(loop, default_data_dir())
     oracle = sweep(built, CONSTRAINTS)
-    ours = run_many(built, oracle, OptimisticFeasibleConfig(), n_seeds=seeds, horizon=rounds)["violation"]
-    config = _BASELINES[baseline](beta=baseline_beta)
+    search = OptimisticFeasibleConfig(gap_weight=gap_weight)
+    ours = run_many(built, oracle, search, n_seeds=seeds, horizon=rounds)["violation"]
+    config = _BASELINES[baseline](beta=baseline_beta, gap_weight=gap_weight)
     theirs = run_many(built, oracle, config, n_seeds=seeds, horizon=rounds)["violation"]
     rng = np.random.default_rng(0)
     draws = rng.integers(0, seeds, (2000, seeds))
@@ -91,7 +107,7 @@ def reward_lead(
     )
 
 
-def observed_violation(loop: str, *, seeds: int = 8, rounds: int = 5000) -> dict[str, Any]:
+def observed_violation(loop: str, *, seeds: int = 20, rounds: int = 5000) -> dict[str, Any]:
     """Return the observed-scores learner's cumulative violation over the search's."""
     built = named_loop(loop, default_data_dir())
     oracle = sweep(built, CONSTRAINTS)
@@ -108,15 +124,31 @@ def observed_violation(loop: str, *, seeds: int = 8, rounds: int = 5000) -> dict
     )
 
 
-def guarantees(*, seeds: int = 1000, rounds: int = 2000, n_thresholds: int = 11) -> dict[str, Any]:
-    """Return the largest share of seeds that broke one of the guarantees (a) to (d) on a frozen population."""
-    found = count_failures(named_loop("frozen", n_thresholds=n_thresholds), seeds, rounds)
+def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return Wilson's 95% interval of a share seen in n trials; it says something at 0 and 1 too."""
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def guarantees(
+    *, seeds: int = 1000, rounds: int = 2000, n_thresholds: int = 11, share: float = 0.40
+) -> dict[str, Any]:
+    """Return the largest share of seeds that broke one of the guarantees (a) to (d) on a frozen population.
+
+    Arguments: share of group 1 among applicants.
+    """
+    loop = BetaLoop(
+        shared_arms(threshold_grid(n_thresholds)), base_shares=(1.0 - share, share), eta=0.0, share_gain=0.0,
+        clip=(min(0.05, share), 1.0 - min(0.05, share)),
+    )  # fmt: skip
+    found = count_failures(loop, seeds, rounds)
     worst = max(found.failures.values())
-    half = 1.96 * float(np.sqrt(max(worst * (1 - worst), 1e-12) / seeds))
+    low, high = wilson(worst, seeds)
     return {
         "value": worst,
-        "low": max(worst - half, 0.0),
-        "high": worst + half,
+        "low": low,
+        "high": high,
         "n": seeds,
         "details": {"failures": found.failures, "largest_share_of_bound_used": found.used},
     }

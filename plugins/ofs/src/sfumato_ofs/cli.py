@@ -45,7 +45,24 @@ def fetch(data_dir: Path | None, only: str | None) -> None:
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--score", default="score", show_default=True, help="Column of the score in [0, 1].")
-@click.option("--group", default="group", show_default=True, help="Column of the group.")
+@click.option(
+    "--group",
+    multiple=True,
+    default=("group",),
+    show_default=True,
+    help="Column of the group. Give it again for another column: each combination of values then is a group.",
+)
+@click.option(
+    "--overlapping",
+    is_flag=True,
+    help="With several --group: compare the values of each column, not their combinations.",
+)
+@click.option(
+    "--min-count",
+    default=1,
+    show_default=True,
+    help="Groups of fewer people are left out of the comparison, and named.",
+)
 @click.option(
     "--label", default="label", show_default=True, help="Column of the outcome, 1 is good; '' for none."
 )
@@ -63,7 +80,9 @@ def fetch(data_dir: Path | None, only: str | None) -> None:
 def sweep(
     file: Path,
     score: str,
-    group: str,
+    group: tuple[str, ...],
+    overlapping: bool,
+    min_count: int,
     label: str,
     eps: float,
     gap: str,
@@ -84,7 +103,14 @@ def sweep(
     from sfumato_ofs.loops import threshold_grid
 
     try:
-        people = read_scores(file, score=score, group=group, label=label or None)
+        people = read_scores(
+            file,
+            score=score,
+            group=group,
+            label=label or None,
+            overlapping=overlapping,
+            min_count=min_count,
+        )
         constraints = Constraints(
             eps=eps, rho_min=rho_min, rho_max=rho_max, gap=gap, n_groups=len(people.names)
         )
@@ -131,6 +157,9 @@ def sweep(
             f"{name}: {count}" for name, count in zip(people.names, table.counts.tolist(), strict=True)
         )
         click.echo(f"{len(people.scores)} people ({n}).", err=True)
+        if people.left_out:
+            small = ", ".join(f"{name}: {count}" for name, count in people.left_out)
+            click.echo(f"Too few to be compared, and not protected by any bound: {small}.", err=True)
         if best is not None:
             click.echo(
                 f"Best of those that hold: {table.grid[best]:g}, reward {table.reward[best]:.4f} a person.",
@@ -152,17 +181,33 @@ def sweep(
 
 @click.command()
 @click.argument("log", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def replay(log: Path) -> None:
+@click.option(
+    "--head",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A head exported earlier: fail when the log no longer holds it (lines cut off, another history).",
+)
+@click.option(
+    "--key-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File of the secret key that the head was signed with; its bytes are taken as they are.",
+)
+def replay(log: Path, head: Path | None, key_file: Path | None) -> None:
     """Verify an audit log's chain, rebuild the learner from it, and check that every decision comes out again."""
+    from sfumato_ofs.audit import Head
     from sfumato_ofs.log_replay import replay as replayed
 
+    if key_file is not None and head is None:
+        raise click.UsageError("--key-file goes with --head: it checks that head's signature.")
     try:
-        proof = replayed(log)
+        known = None if head is None else Head.load(head, None if key_file is None else key_file.read_bytes())
+        proof = replayed(log, known)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     click.echo(
         f"{proof.decisions} decisions come out again; {proof.head.lines} lines, head {proof.head.hash}"
     )
+    if known is not None:
+        click.echo(f"the head of line {known.lines} is in it")
     click.echo(f"recommended threshold: {proof.bandit.recommend():g}")
 
 
@@ -194,8 +239,8 @@ def report(log: Path, output: Path | None) -> None:
     default=Path("ofs-plots"),
     show_default=True,
 )
-@click.option("--seeds", default=20, show_default=True)
-@click.option("--rounds", default=5000, show_default=True)
+@click.option("--seeds", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=5000, show_default=True)
 @click.option(
     "--loop", type=click.Choice(["synthetic", "german", "compas"]), default="synthetic", show_default=True
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from itertools import permutations
+from typing import Any
 
 import attrs
 import numpy as np
@@ -161,11 +162,83 @@ class Constraints:
         total: FloatArray = np.nansum(positive, axis=1)
         return total
 
+    @cached_property
+    def _ends(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First and second group of each pair."""
+        ends = np.array(self.pairs, dtype=np.int64).reshape(-1, 2)
+        return ends[:, 0], ends[:, 1]
+
+    def weights(
+        self, counts: NDArray[Any], people: NDArray[Any], reference: float, shared: FloatArray | None = None
+    ) -> FloatArray:
+        """Return how many batches of `scales(reference)` each residual of a batch is worth, float array [B, I].
+
+        A gap r_a - r_b of n_a and n_b people has the proxy (1/n_a + 1/n_b) / 4, so it is worth
+        4 n_a n_b / ((n_a + n_b) reference): 1 for two equal halves of a batch of the reference size, 0.62 at 19/81. Means
+        with these weights have the proxy scale / sqrt(sum of weights), whatever the groups' sizes.
+
+        Arguments:
+            counts: people of each group [B, G]; with memberships (sum m)^2 / sum m^2.
+            people: everybody in the batch [B].
+            reference: batch size that `scales` was asked for.
+            shared: where groups intersect, sum_i m_ia m_ib / (M_a M_b) over people i, [B, G, G]; None for disjoint groups.
+
+        Notes: `to-overall` holds the noise of the batch's own mix too, which makes 4 n_a / reference. Gaps of outcome rates get
+        weight 1: how many people with the outcome stand behind a rate is not known from group sizes.
+        """
+        everybody = np.asarray(people, dtype=np.float64)[:, None] / reference
+        if self.measure != "parity":
+            gaps = np.ones((len(everybody), self.n_parity))
+        elif self.gap == "to-overall":
+            gaps = np.repeat(4.0 * np.asarray(counts, dtype=np.float64) / reference, 2, axis=1)
+        else:
+            a, b = self._ends
+            factor = 1.0 - self.eps if self.gap == "ratio" else 1.0
+            with np.errstate(divide="ignore", invalid="ignore"):
+                inverse = 1.0 / np.asarray(counts, dtype=np.float64)
+                proxy = factor**2 * inverse[:, a] + inverse[:, b]
+                if shared is not None:
+                    both = np.where(np.isfinite(shared), shared, 0.0)[:, a, b]
+                    proxy = proxy - 2.0 * factor * both
+                # Groups of the same people have no gap to be unsure of; a finite weight is safe and keeps sums finite.
+                gaps = np.minimum(4.0 / (reference * np.maximum(proxy, 0.0)), 4.0 * everybody)
+        service = [everybody] * (self.size - self.n_parity)
+        return np.concatenate([gaps, *service], axis=1)
+
+    def slack(self, spread: FloatArray, everybody: float, n_thresholds: int, delta: float) -> FloatArray:
+        """Return half-widths [I] of residuals estimated from people, for all thresholds at once with probability 1 - delta.
+
+        Hoeffding for the sum that each residual is, at one moment (whoever looks again and again needs more). People of two
+        groups who are the same cancel in a gap and count once in the overall rate.
+
+        Arguments:
+            spread: sum_i w_i^2 m_ia m_ib / (M_a M_b) over people i of weight w_i, M_a = sum_i w_i m_ia, [G, G]; inf for an
+                unseen group.
+            everybody: sum_i w_i^2 / (sum_i w_i)^2.
+        """
+        if self.gap == "to-overall":
+            # A group's rate and the overall rate share people and the mix, so their errors are added.
+            term = np.log(2.0 * n_thresholds * (self.n_groups + 1) / delta)
+            own = np.sqrt(term / 2.0 * np.diag(spread)) + np.sqrt(term / 2.0 * everybody)
+            gaps = np.repeat(own, 2)
+        else:
+            n_events = self.n_parity // (2 if self.gap == "signed" else 1) + 1
+            term = np.log(2.0 * n_thresholds * n_events / delta)
+            a, b = self._ends
+            factor = 1.0 - self.eps if self.gap == "ratio" else 1.0
+            own = np.diag(spread)
+            with np.errstate(invalid="ignore"):
+                squares = factor**2 * own[a] + own[b] - 2.0 * factor * spread[a, b]
+            gaps = np.sqrt(term / 2.0 * np.where(np.isnan(squares), np.inf, np.maximum(squares, 0.0)))
+        service = np.full(self.size - self.n_parity, np.sqrt(term / 2.0 * everybody))
+        return np.concatenate([gaps, service])
+
     def scales(self, n: float) -> FloatArray:
         """Return sub-Gaussian proxies of one batch's residuals, float array [I].
 
-        Gap 1 / sqrt(n), service 0.5 / sqrt(n). An outcome rate rests on the share of people with that outcome, taken as
-        `OUTCOME_SHARE` of them, and on explored people who stand for 1 / explore_rate each.
+        Gap 1 / sqrt(n), which is that of two equal halves (others: `weights`), service 0.5 / sqrt(n). An outcome rate rests on
+        the share of people with that outcome, taken as `OUTCOME_SHARE` of them, and on explored people who stand for
+        1 / explore_rate each.
         """
         root = np.sqrt(n)
         gap_root = root if self.measure == "parity" else np.sqrt(n * OUTCOME_SHARE * self.explore_rate)

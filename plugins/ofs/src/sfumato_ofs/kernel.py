@@ -103,7 +103,7 @@ def _pick(score: FloatArray, worst: FloatArray, plays: FloatArray) -> int:
 
 @njit(cache=True)
 def _lives(
-    uniforms, horizon, n, loss, rule, width, margin, dual_step, dual_ceiling, dual_mean,
+    uniforms, horizon, n, loss, rule, by_size, width, margin, dual_step, dual_ceiling, dual_mean,
     reward_scale, scales, eps, rho_min, has_floor, rho_max, has_ceiling,
     is_beta, levels, pieces, accept_table, good_table, base_means, kappa, eta,
     base_share, share_memory, share_gain, low, high, infeasible, log_factorial, edges, out, curves, plays_out,
@@ -239,10 +239,12 @@ def _lives(
             reward_sum[arm] += reward
             upper[arm] = reward_sum[arm] / plays[arm] + reward_scale * width / math.sqrt(plays[arm])
             high_bound, total = -np.inf, 0.0
+            gap_weight = 4.0 * n0 * n1 / (float(n) * n) if by_size else 1.0
             for i in range(n_residuals):
                 if not np.isnan(residual[i]):
-                    seen[arm, i] += 1.0
-                    residual_sum[arm, i] += residual[i]
+                    weight = gap_weight if i < 2 else 1.0
+                    seen[arm, i] += weight
+                    residual_sum[arm, i] += weight * residual[i]
                 if seen[arm, i] > 0.0:
                     bound = (
                         residual_sum[arm, i] / seen[arm, i]
@@ -311,7 +313,7 @@ def play_many(
     dual = config if isinstance(config, PrimalDualConfig) else PrimalDualConfig()
     low, high = loop.clip
     common = (
-        horizon, loop.n, loop.loss, rule, config.beta * math.sqrt(2.0 * term),
+        horizon, loop.n, loop.loss, rule, config.gap_weight == "group-sizes", config.beta * math.sqrt(2.0 * term),
         float(getattr(config, "margin", 0.0)), dual.step, dual.ceiling, dual.residual == "mean",
         reward_scale(loop.loss, loop.n), constraints.scales(loop.n), constraints.eps,
         constraints.rho_min or 0.0, constraints.rho_min is not None,
@@ -344,6 +346,15 @@ def play_many(
     return truth
 
 
+def can_play(loop: ClosedLoop, constraints: Constraints, config: BanditConfig) -> bool:
+    """Return whether the kernel does this; what it does not do runs in `simulate.play`."""
+    try:
+        _check(loop, constraints, config)
+    except OfsError:
+        return False
+    return True
+
+
 def _check(loop: ClosedLoop, constraints: Constraints, config: BanditConfig) -> int:
     """Return the rule's number, or raise for what the kernel does not do."""
     if type(config) not in _RULES:
@@ -351,7 +362,7 @@ def _check(loop: ClosedLoop, constraints: Constraints, config: BanditConfig) -> 
             f"config must be one of {[c.__name__ for c in _RULES]}, got {type(config).__name__}; use simulate.play"
         )
     plain = type(config)()
-    allowed = ("beta", "delta", "margin", "step", "ceiling", "residual")
+    allowed = ("beta", "delta", "margin", "step", "ceiling", "residual", "gap_weight")
     for field in config.__attrs_attrs__:  # type: ignore[attr-defined]
         if field.name not in allowed and getattr(config, field.name) != getattr(plain, field.name):
             raise OfsError(f"{field.name} is not in the compiled loop; use simulate.play for it")

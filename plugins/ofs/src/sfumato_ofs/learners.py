@@ -42,6 +42,7 @@ class Reason(IntEnum):
     HOLD = 5
     LOSS_CAP = 6
     INCUMBENT = 7
+    UNSEEN_GROUP = 8
 
     @property
     def label(self) -> str:
@@ -52,14 +53,23 @@ _LABELS = {reason: reason.name.lower().replace("_", "-") for reason in Reason}
 
 
 def first_sweep(
-    order: str, n_arms: int, rngs: list[np.random.Generator], n_items: int, incumbent: int = -1
+    order: str,
+    n_arms: int,
+    rngs: list[np.random.Generator],
+    n_items: int,
+    incumbent: int = -1,
+    distance: FloatArray | None = None,
 ) -> IntArray:
-    """Return the order in which unplayed arms are tried, int array [B, M]."""
+    """Return the order in which unplayed arms are tried, int array [B, M].
+
+    `distance` [M] from the incumbent decides `outward`; by default arms are neighbours by index.
+    """
     ascending = np.arange(n_arms)
     if order == "outward":
         if incumbent < 0:
             raise OfsError("order 'outward' needs incumbent, the index of the arm to start from; got -1")
-        return np.tile(np.argsort(np.abs(ascending - incumbent), kind="stable"), (n_items, 1))
+        away = np.abs(ascending - incumbent) if distance is None else np.round(distance, 9)
+        return np.tile(np.argsort(away, kind="stable"), (n_items, 1))
     if order == "random":
         if len(rngs) != n_items:
             raise OfsError(f"order 'random' needs one generator an item ({n_items}), got {len(rngs)}")
@@ -93,6 +103,7 @@ class GridLearner:
     Arguments:
         allowed: arms that may be played, bool [M]; None for all. A corridor around an incumbent.
         incumbent: index of the arm in use before learning began; -1 for none.
+        distance: how far each arm lies from the incumbent [M], for the order `outward`.
     """
 
     def __init__(
@@ -107,6 +118,7 @@ class GridLearner:
         rngs: list[np.random.Generator] | None = None,
         allowed: BoolArray | None = None,
         incumbent: int = -1,
+        distance: FloatArray | None = None,
     ) -> None:
         self.config = config
         self.incumbent = incumbent
@@ -120,7 +132,7 @@ class GridLearner:
                 "Use a coarser grid (n_thresholds) or more rounds.",
                 stacklevel=3,
             )
-        self._sweep = first_sweep(config.order, n_arms, rngs or [], n_items, incumbent)
+        self._sweep = first_sweep(config.order, n_arms, rngs or [], n_items, incumbent, distance)
         self._swept = False
         self.reason = np.zeros(n_items, dtype=np.int8)
 
@@ -153,12 +165,19 @@ class GridLearner:
         residuals: FloatArray,
         rates: FloatArray | None = None,
         weight: FloatArray | float = 1.0,
+        residual_weight: FloatArray | None = None,
+        people: FloatArray | None = None,
     ) -> None:
         """Take in one round: arm [B], reward [B], residuals [B, I] with NaN where not seen, weight [B].
 
-        Group rates [B, G] are for learners that use them.
+        Arguments:
+            rates, people: group rates and group sizes [B, G], for learners that use them.
+            residual_weight: weights [B, I] of the residuals (`Constraints.weights`); those of the batch where None.
         """
-        self.statistics.add(arm, reward, residuals, weight)
+        self.statistics.add(arm, reward, residuals, weight, self._gap_weights(residual_weight))
+
+    def _gap_weights(self, given: FloatArray | None) -> FloatArray | None:
+        return None if self.config.gap_weight == "equal" else given
 
     def update_late(self, arm: IntArray, reward: FloatArray) -> None:
         """Take in rewards whose labels arrived late: arm [B] they belong to (-1: none), reward [B]."""
@@ -208,7 +227,9 @@ class PrimalDual(GridLearner):
         residuals: FloatArray,
         rates: FloatArray | None = None,
         weight: FloatArray | float = 1.0,
+        residual_weight: FloatArray | None = None,
+        people: FloatArray | None = None,
     ) -> None:
-        super().update(arm, reward, residuals, rates, weight)
+        super().update(arm, reward, residuals, rates, weight, residual_weight, people)
         push = np.where(np.isnan(residuals), 0.0, residuals + self.config.margin)
         self.multipliers = np.clip(self.multipliers + self.config.step * push, 0.0, self.config.ceiling)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
-import numpy as np
 
-from sfumato_ofs.audit import AuditLog, Head, read
+from sfumato_ofs.audit import AuditLog, Head, read, verify
+from sfumato_ofs.bandit_state import check_state
 from sfumato_ofs.config import ObservedScoresConfig, OptimisticFeasibleConfig
 from sfumato_ofs.constraints import Constraints
-from sfumato_ofs.errors import AuditError
+from sfumato_ofs.errors import AuditError, OfsError
 from sfumato_ofs.threshold_bandit import STATE_VERSION, ThresholdBandit
 
 
@@ -24,15 +26,19 @@ class Replay:
     head: Head
 
 
-def replay(path: str | Path) -> Replay:
+def replay(path: str | Path, head: Head | None = None) -> Replay:
     """Verify the chain, rebuild the state from the log alone and compare every decision.
+
+    Arguments:
+        head: a head exported earlier; a log that no longer holds it was cut off or is another one.
 
     Raises: AuditError naming the line whose decision does not come out, or the line that was altered.
 
     Notes: batches that still wait for labels keep only what the log holds (counts), so their labels can no longer be
-    added. A log that contains `resume` starts from a state outside the log and cannot be replayed.
+    added; `resume` with a state keeps them. A log that contains `resume` starts from a state outside the log and cannot be
+    replayed.
     """
-    events = read(path)
+    events = read(path, head)
     first = next(events, None)
     if first is None or first["event"] != "open":
         raise AuditError(
@@ -43,73 +49,97 @@ def replay(path: str | Path) -> Replay:
             f"{path}: version {first['version']} of the log is not {STATE_VERSION}, which this release reads"
         )
     bandit = rebuild(first["settings"])
-    decisions, head = 0, Head(1, first["hash"])
+    decisions, last = 0, Head(1, first["hash"])
     for event in events:
-        line = event["seq"] + 1
-        if event["event"] == "select":
-            bandit.select()
-            ours = bandit.log.last
-            odd = [k for k in event if k not in ("hash", "prev", "seq") and ours.get(k) != event[k]]
-            if odd:
-                raise AuditError(
-                    f"{path}: line {line}: the decision does not come out again: {odd[0]} is {event[odd[0]]!r} in the log "
-                    f"and {ours.get(odd[0])!r} on replay"
-                )
-            decisions += 1
-        elif event["event"] == "fit":
-            _fit(bandit, event)
-        elif event["event"] == "labels":
-            _labels(bandit, event)
-        elif event["event"] == "resume":
-            raise AuditError(f"{path}: line {line}: the bandit resumed from a state that is not in this log")
-        elif event["event"] != "empty":
-            raise AuditError(f"{path}: line {line}: unknown event {event['event']!r}")
-        head = Head(event["seq"] + 1, event["hash"])
-    return Replay(bandit, decisions, head)
+        decisions += _repeat(bandit, event, str(path))
+        last = Head(event["seq"] + 1, event["hash"])
+    return Replay(bandit, decisions, last)
 
 
-def resume(path: str | Path) -> ThresholdBandit:
-    """Return the bandit that a log left behind, ready to go on writing to the same log."""
-    bandit = replay(path).bandit
-    bandit.log = AuditLog(path)
+def _repeat(bandit: ThresholdBandit, event: Mapping[str, Any], path: str) -> bool:
+    """Let the bandit go through one event of a log; return whether it was a decision, which then came out again."""
+    line, kind = event["seq"] + 1, event["event"]
+    if kind == "select":
+        bandit.select()
+        ours = bandit.log.last
+        keys = (set(event) | set(ours)) - {"hash", "prev", "seq"}
+        odd = sorted(k for k in keys if ours.get(k) != event.get(k))
+        if odd:
+            # What was chosen says more than what it rested on.
+            name = next((k for k in ("tau", "reason") if k in odd), odd[0])
+            raise AuditError(
+                f"{path}: line {line}: the decision does not come out again: {name} is {event.get(name)!r} in the log "
+                f"and {ours.get(name)!r} on replay"
+            )
+        return True
+    if kind == "fit":
+        bandit._learn(event)
+    elif kind == "labels":
+        bandit._learn_labels(event)
+    elif kind == "resume":
+        raise AuditError(f"{path}: line {line}: the bandit resumed from a state that is not in this log")
+    elif kind != "empty":
+        raise AuditError(f"{path}: line {line}: unknown event {kind!r}")
+    return False
+
+
+def resume(
+    path: str | Path, state: Mapping[str, Any] | None = None, head: Head | None = None
+) -> ThresholdBandit:
+    """Return the bandit that a log left behind, ready to go on writing to the same log.
+
+    Arguments:
+        state: a `state_dict` of the bandit that wrote this log. Batches that waited for labels then still can be completed,
+            and lines written after the state are gone through again. Without it everything is rebuilt from the log alone.
+        head: a head exported earlier, which the log must still hold.
+
+    Raises: AuditError when the log does not verify, or does not hold the state's head; OfsError when the state is damaged.
+    """
+    log = AuditLog(path)  # locks the file first, so that nobody writes while it is read
+    try:
+        bandit = replay(path, head).bandit if state is None else _from_state(path, state, head)
+    except BaseException:
+        log.close()
+        raise
+    bandit.log = log
     return bandit
 
 
-def rebuild(settings: dict[str, Any]) -> ThresholdBandit:
-    """Return a fresh bandit with a log's settings, logging to memory."""
+def _from_state(path: str | Path, state: Mapping[str, Any], head: Head | None) -> ThresholdBandit:
+    verify(path, head)
+    events = read(path)
+    first = next(events, None)
+    if first is None or first["event"] != "open" or first["version"] != STATE_VERSION:
+        raise AuditError(f"{path}: expected an 'open' event of version {STATE_VERSION} on line 1")
+    bandit = rebuild(first["settings"])
+    check_state(state, bandit.state_dict())
+    at = Head(**state["head"])
+    bandit._load(copy.deepcopy(dict(state)))
+    held = at == Head(1, first["hash"])
+    for event in events:
+        if held:
+            _repeat(bandit, event, str(path))
+        held = held or at == Head(event["seq"] + 1, event["hash"])
+    if not held:
+        raise AuditError(
+            f"{path}: the log does not hold the state's head (line {at.lines}, {at.hash[:12]}): the state is of another log, or "
+            "lines were cut off"
+        )
+    return bandit
+
+
+def rebuild(settings: Mapping[str, Any]) -> ThresholdBandit:
+    """Return a fresh bandit with a log's settings, logging to memory.
+
+    Raises: AuditError when the settings are none of this release.
+    """
     given = dict(settings)
-    given["constraints"] = Constraints(**given["constraints"])
-    if given["settings"] is not None:
-        given["settings"] = OptimisticFeasibleConfig(**given["settings"])
-    if given["observed"] is not None:
-        given["observed"] = ObservedScoresConfig(**given["observed"])
-    return ThresholdBandit(**given)
-
-
-def _number(x: float | None) -> float:
-    return float("nan") if x is None else x
-
-
-def _fit(bandit: ThresholdBandit, event: dict[str, Any]) -> None:
-    if event["mode"] == "observed-scores":
-        bandit._scored.add(
-            {k: np.array(v, dtype=np.float64) for k, v in event["counts"].items()}, event["arm"]
-        )
-    else:
-        rates = None if event["rates"] is None else np.array([_number(r) for r in event["rates"]])
-        bandit._search.update_one(
-            event["arm"],
-            _number(event["reward"]),
-            [_number(g) for g in event["residuals"]],
-            rates,
-            event["n"] / bandit.batch_size,
-        )
-    bandit._mode = event["mode"]
-    bandit._next_batch = event["batch"] + 1
-
-
-def _labels(bandit: ThresholdBandit, event: dict[str, Any]) -> None:
-    if event["mode"] == "observed-scores":
-        bandit._scored.add_labels({k: np.array(v, dtype=np.float64) for k, v in event["counts"].items()})
-    elif event["complete"]:
-        bandit._search.add_late_reward(event["arm"], _number(event["reward"]), event["n"] / bandit.batch_size)
+    try:
+        given["constraints"] = Constraints(**given["constraints"])
+        if given["settings"] is not None:
+            given["settings"] = OptimisticFeasibleConfig(**given["settings"])
+        if given["observed"] is not None:
+            given["observed"] = ObservedScoresConfig(**given["observed"])
+        return ThresholdBandit(**given)
+    except (KeyError, TypeError, OfsError) as error:
+        raise AuditError(f"the log's settings do not make a bandit: {error}") from error

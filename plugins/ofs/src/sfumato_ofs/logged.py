@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import importlib
-import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from sfumato_ofs.batches import check_batch
 from sfumato_ofs.constraints import Constraints
 from sfumato_ofs.errors import OfsError, need
+from sfumato_ofs.inputs import number, whole
+from sfumato_ofs.loops import check_grid
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -27,12 +29,27 @@ BoolArray = NDArray[np.bool_]
 
 @attrs.frozen
 class Logged:
-    """People of a score file: scores [n], group index [n], outcomes [n] (NaN unknown), and the groups' names."""
+    """People of a score file.
+
+    Attributes:
+        scores [n]; groups: index [n], or 0/1 memberships [n, G] where groups overlap or somebody is in none; labels: outcomes
+        [n], NaN unknown; names of the groups.
+        left_out: names and sizes of groups too small to be compared. Their people still count for reward and service.
+    """
 
     scores: FloatArray
-    groups: NDArray[np.int64]
+    groups: NDArray[Any]
     labels: FloatArray
     names: tuple[str, ...]
+    left_out: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def membership(self) -> FloatArray:
+        """Memberships [n, G]."""
+        if self.groups.ndim == 2:
+            return np.asarray(self.groups, dtype=np.float64)
+        value: FloatArray = np.eye(len(self.names))[self.groups]
+        return value
 
 
 MAX_UNKNOWN = 0.01
@@ -82,45 +99,81 @@ class LoggedSweep:
 
 
 def read_scores(
-    path: str | Path, *, score: str = "score", group: str = "group", label: str | None = "label"
+    path: str | Path,
+    *,
+    score: str = "score",
+    group: str | Sequence[str] = "group",
+    label: str | None = "label",
+    overlapping: bool = False,
+    min_count: int = 1,
 ) -> Logged:
     """Read a CSV or Parquet file with one person a row.
 
-    Arguments: column names of the score in [0, 1], the group (any values, sorted), and the outcome 0/1 (empty: unknown);
-    label None for no outcomes.
+    Arguments:
+        score, label: columns of the score in [0, 1] and the outcome 0/1 (empty: unknown); label None for no outcomes.
+        group: column of the group (any values, sorted). With several columns each combination of their values is a group
+            ("north & f"), or with `overlapping` each value of each column ("region=north", "sex=f"), so that everybody is
+            in one group a column.
+        min_count: groups of fewer people are left out of the comparison and named in `left_out`.
 
     Raises: OfsError naming the column; MissingPackage when a Parquet file is given without pyarrow.
     """
     path = Path(path)
+    min_count = whole("min_count", min_count, least=1)
+    by = [group] if isinstance(group, str) else list(group)
+    if not by:
+        raise OfsError("group must name at least one column")
     columns = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
-    wanted = [score, group, *([label] if label is not None else [])]
-    for name in wanted:
+    for name in [score, *by, *([label] if label is not None else [])]:
         if name not in columns:
             raise OfsError(f"column {name!r} is not in {path.name}; it has {', '.join(map(repr, columns))}")
-    names = tuple(sorted({str(v) for v in columns[group]}))
-    if len(names) < 2:
-        raise OfsError(
-            f"column {group!r} has one group only ({names}): parity is undefined. Name another column"
-        )
     scores = _floats(columns[score], score)
     labels = np.full(len(scores), np.nan) if label is None else _floats(columns[label], label, blank=True)
-    index = {name: a for a, name in enumerate(names)}
-    groups = np.array([index[str(v)] for v in columns[group]], dtype=np.int64)
+    words = [_words(columns[name], name) for name in by]
+    if overlapping:
+        each = [[f"{name}={w}" for w in column] for name, column in zip(by, words, strict=True)]
+    else:
+        each = [[" & ".join(parts) for parts in zip(*words, strict=True)]]
+    found = {name: np.array([w == name for w in column]) for column in each for name in sorted(set(column))}
+    sizes = {name: int(who.sum()) for name, who in found.items()}
+    names = tuple(name for name in found if sizes[name] >= min_count)
+    left_out = tuple((name, sizes[name]) for name in found if sizes[name] < min_count)
+    if len(names) < 2:
+        small = f", after leaving out {len(left_out)} of fewer than {min_count} people" if left_out else ""
+        raise OfsError(
+            f"column {', '.join(map(repr, by))} has {'one group only' if names else 'no group'} ({', '.join(names)}){small}: parity is "
+            "undefined. Name another column"
+        )
+    membership = np.stack([found[name] for name in names], axis=1).astype(np.float64)
     check_batch(
-        groups=groups,
+        groups=membership,
         accepted=np.ones(len(scores), dtype=bool),
         labels=labels,
         scores=scores,
         n_groups=len(names),
     )
-    return Logged(scores, groups, labels, names)
+    certain = not left_out and not overlapping
+    return Logged(scores, membership.argmax(axis=1) if certain else membership, labels, names, left_out)
+
+
+def _words(values: list[Any], name: str) -> list[str]:
+    out = ["" if value is None else str(value).strip() for value in values]
+    if "" in out:
+        raise OfsError(
+            f"column {name!r} is empty in row {out.index('') + 1}; give people of no known group a value of their own"
+        )
+    return out
 
 
 def _csv(path: Path) -> dict[str, list[Any]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-        return {name: [row[name] for row in rows] for name in reader.fieldnames or ()}
+    try:
+        # Spreadsheets put a byte order mark before the first column's name; utf-8-sig takes it away.
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+            return {name: [row[name] for row in rows] for name in reader.fieldnames or ()}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise OfsError(f"file {path.name} must be CSV in UTF-8: {error}") from error
 
 
 def _parquet(path: Path) -> dict[str, list[Any]]:
@@ -128,7 +181,10 @@ def _parquet(path: Path) -> dict[str, list[Any]]:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise need("pyarrow", "parquet", f"reading {path.name}") from error
-    columns: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
+    try:
+        columns: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
+    except (ValueError, OSError) as error:  # pyarrow's own errors derive from these
+        raise OfsError(f"file {path.name} must be Parquet: {error}") from error
     return columns
 
 
@@ -142,14 +198,16 @@ def _floats(values: list[Any], name: str, blank: bool = False) -> FloatArray:
             continue
         try:
             out[row] = float(value)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise OfsError(f"column {name!r} must hold numbers, got {value!r} in row {row + 1}") from error
     return out
 
 
 def _reward_by_cell(people: Logged, grid: FloatArray, known: BoolArray, loss: float) -> FloatArray:
     """Return the reward a person of every threshold [M], NaN where outcomes of those it accepts are not known."""
-    cell = np.searchsorted(grid, people.scores, side="right")  # cell j + 1: accepted at grid[j], not at grid[j + 1]
+    cell = np.searchsorted(
+        grid, people.scores, side="right"
+    )  # cell j + 1: accepted at grid[j], not at grid[j + 1]
     n_cells = len(grid) + 1
     n = np.bincount(cell, minlength=n_cells).astype(np.float64)
     n_known = np.bincount(cell[known], minlength=n_cells)
@@ -170,7 +228,7 @@ def sweep_scores(
 ) -> LoggedSweep:
     """Return rates, residuals with bounds, and reward of every threshold on logged people.
 
-    Notes: Hoeffding over all thresholds and groups at once. The reward needs outcomes of the people a threshold accepts.
+    Notes: Hoeffding over all thresholds and constraints at once, for one look at the file. The reward needs outcomes of the people a threshold accepts.
     Known outcomes stand for the unknown ones between the same two grid points only, where scores are alike: a log holds
     outcomes of people whom the old threshold accepted, and what became of them says nothing of the people below. Where no
     outcome is known between two grid points, lower thresholds have no known reward, unless such people are at most
@@ -180,24 +238,26 @@ def sweep_scores(
         raise OfsError(
             f"constraints are for {constraints.n_groups} groups, and the file has {len(people.names)}"
         )
-    n_groups = constraints.n_groups
-    accepted = people.scores[None, :] >= grid[:, None]
-    counts = np.bincount(people.groups, minlength=n_groups)
-    rates = np.stack([accepted[:, people.groups == a].mean(axis=1) for a in range(n_groups)], axis=1)
-    overall = accepted.mean(axis=1)
+    loss = number("loss", loss, least=0.0)
+    delta = number("delta", delta, above=0.0, most=1.0)
+    grid = check_grid(grid)
+    membership, n = people.membership, len(people.scores)
+    counts = membership.sum(axis=0)
+    cell = np.searchsorted(grid, people.scores, side="right")
+    rates = np.stack([_above(cell, len(grid), m) for m in membership.T], axis=1) / counts
+    overall = _above(cell, len(grid)) / n
     residuals = constraints.residuals(rates, overall)
-    term = math.log(2.0 * len(grid) * (n_groups + 1) / delta)
-    radius = np.sqrt(term / (2.0 * counts))
-    everybody = math.sqrt(term / (2.0 * len(people.scores)))
-    if constraints.gap == "to-overall":
-        slack = [radius[a] + everybody for a in range(n_groups) for _ in range(2)]
-    else:
-        slack = [radius[a] + radius[b] for a, b in constraints.pairs]
-    width = np.array([*slack, *[everybody] * (constraints.size - constraints.n_parity)])
+    spread = membership.T @ membership / np.outer(counts, counts)
+    width = constraints.slack(spread, 1.0 / n, len(grid), delta)
     known = ~np.isnan(people.labels)
-    labelled = (accepted & known).sum(axis=1)
-    reward = _reward_by_cell(people, np.asarray(grid, dtype=np.float64), known, loss)
+    labelled = _above(cell[known], len(grid)).astype(np.int64)
+    reward = _reward_by_cell(people, grid, known, loss)
     return LoggedSweep(
-        np.asarray(grid, dtype=np.float64), rates, overall, residuals, residuals - width, residuals + width, reward,
-        labelled, counts,
+        grid, rates, overall, residuals, residuals - width, residuals + width, reward, labelled, counts.astype(np.int64)
     )  # fmt: skip
+
+
+def _above(cell: NDArray[np.int64], n_thresholds: int, weight: FloatArray | None = None) -> FloatArray:
+    """Return the people, or their weight, whom each threshold accepts [M], from cells in which j counts thresholds passed."""
+    held = np.bincount(cell, weights=weight, minlength=n_thresholds + 1)
+    return np.asarray(np.cumsum(held[::-1])[::-1][1:], dtype=np.float64)

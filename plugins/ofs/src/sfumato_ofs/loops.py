@@ -47,8 +47,11 @@ def threshold_grid(n_thresholds: int = 41) -> FloatArray:
 
 
 def check_grid(grid: object) -> FloatArray:
-    """Return the grid as a float array [M], or raise: finite, strictly increasing, at least 2 points."""
-    values = np.asarray(grid, dtype=np.float64)
+    """Return the grid as a float array [M], or raise: finite, strictly increasing, in [0, 1], at least 2 points."""
+    try:
+        values = np.asarray(grid, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise OfsError(f"grid must be numbers, got {type(grid).__name__}: {error}") from error
     if values.ndim != 1 or len(values) < 2:
         raise OfsError(f"grid must hold at least 2 thresholds in one dimension, got shape {values.shape}")
     if not np.isfinite(values).all():
@@ -63,6 +66,8 @@ def check_grid(grid: object) -> FloatArray:
             f"grid must be strictly increasing, got {values[j]!r} then {values[j + 1]!r} at index {j + 1}; "
             "sort it and drop duplicates"
         )
+    if values[0] < 0.0 or values[-1] > 1.0:
+        raise OfsError(f"grid must lie in [0, 1], as scores do; got {values[0]!r} to {values[-1]!r}")
     return values
 
 

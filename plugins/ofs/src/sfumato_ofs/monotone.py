@@ -9,6 +9,8 @@ compared, so the tightening is exact only for a population at rest.
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,13 +21,16 @@ IntArray = NDArray[np.int64]
 
 
 class RateMemory:
-    """Group acceptance rates by grid level for B items, arms that share a group's level pooled.
+    """Group acceptance rates by grid level for B items, people counted, arms that share a group's level pooled.
 
     Arguments:
         levels: each arm's grid index by group [M, G].
+        window: rounds kept; 0 keeps all.
+
+    Attributes: seen and total [B, G, K], people and accepted people of each group at each of its grid levels.
     """
 
-    def __init__(self, n_items: int, levels: IntArray) -> None:
+    def __init__(self, n_items: int, levels: IntArray, window: int = 0) -> None:
         self.levels = levels
         n_groups = levels.shape[1]
         shape = (n_items, n_groups, int(levels.max()) + 1)
@@ -33,25 +38,50 @@ class RateMemory:
         self.total = np.zeros(shape)
         self._rows = np.arange(n_items)[:, None]
         self._groups = np.arange(n_groups)[None, :]
+        self._window = window
+        self._round = 0
+        self._ring: deque[tuple[int, IntArray, FloatArray, FloatArray]] = deque()
 
-    def add(self, arm: IntArray, rates: FloatArray, weight: float = 1.0, discount: float = 1.0) -> None:
-        """Take in one round's group rates [B, G] under arms [B]; NaN where a group was absent."""
+    def add(self, arm: IntArray, rates: FloatArray, people: FloatArray, discount: float = 1.0) -> None:
+        """Take in one round's group rates and sizes [B, G] under arms [B]; rate NaN where a group was absent."""
+        self._round += 1
         if discount < 1.0:
             self.seen *= discount
             self.total *= discount
-        at = (self._rows, self._groups, self.levels[arm])
         present = ~np.isnan(rates)
-        self.seen[at] += weight * present
-        self.total[at] += weight * np.where(present, rates, 0.0)
+        count = people * present
+        accepted = people * np.where(present, rates, 0.0)
+        self._accumulate(arm, count, accepted)
+        if self._window:
+            self._ring.append((self._round, arm.copy(), count, accepted))
+            while self._ring[0][0] <= self._round - self._window:
+                _, old, gone, gone_accepted = self._ring.popleft()
+                self._accumulate(old, -gone, -gone_accepted)
+            # What is left of a level whose rounds have all expired is rounding error, not evidence.
+            empty = self.seen < 1e-6
+            self.seen[empty] = 0.0
+            self.total[empty] = 0.0
+
+    def _accumulate(self, arm: IntArray, count: FloatArray, accepted: FloatArray) -> None:
+        at = (self._rows, self._groups, self.levels[arm])
+        self.seen[at] += count
+        self.total[at] += accepted
+
+    def forget(self, rows: IntArray) -> None:
+        """Drop all that is known of some items."""
+        self.seen[rows] = 0.0
+        self.total[rows] = 0.0
+        for _, _, count, accepted in self._ring:
+            count[rows] = 0.0
+            accepted[rows] = 0.0
 
     def bounds(self, radius: float) -> tuple[FloatArray, FloatArray]:
-        """Return lower and upper bounds of the rates by level [B, G, K]; `radius` is that of one observation."""
+        """Return lower and upper bounds of the rates by level [B, G, K]; `radius` is that of one person."""
         with np.errstate(divide="ignore", invalid="ignore"):
             mean, spread = self.total / self.seen, radius / np.sqrt(self.seen)
         lower = np.where(self.seen > 0, mean - spread, 0.0)
         upper = np.where(self.seen > 0, mean + spread, 1.0)
-        lower = np.maximum.accumulate(np.clip(lower, 0.0, 1.0)[:, :, ::-1], axis=2)[:, :, ::-1]
-        return lower, np.minimum.accumulate(np.clip(upper, 0.0, 1.0), axis=2)
+        return carried(np.clip(lower, 0.0, 1.0), np.clip(upper, 0.0, 1.0))
 
     def tighten(
         self, lower: FloatArray, upper: FloatArray, constraints: Constraints, radius: float, margin: float
@@ -84,3 +114,9 @@ class RateMemory:
                 lower[:, :, at] = np.maximum.accumulate(lower[:, ::-1, at], axis=1)[:, ::-1]
                 upper[:, :, at] = np.minimum.accumulate(upper[:, :, at], axis=1)
         return lower, upper
+
+
+def carried(lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return bounds of rates by level [..., K] carried along the grid: rates do not rise with the threshold."""
+    lower = np.maximum.accumulate(lower[..., ::-1], axis=-1)[..., ::-1]
+    return lower, np.minimum.accumulate(upper, axis=-1)

@@ -30,12 +30,12 @@ def cell_scores(grid: FloatArray) -> FloatArray:
     return middle
 
 
-def arm_of(arms: FloatArray, tau: float) -> int:
-    """Return the arm that holds tau for every group; raise when it is not on the grid."""
+def arm_of(arms: FloatArray, tau: float, name: str = "tau") -> int:
+    """Return the arm that holds tau for every group; raise when it is not on the grid, calling it by `name`."""
     at = np.flatnonzero((arms == tau).all(axis=1))
     if not len(at):
         nearest = float(arms.ravel()[np.abs(arms.ravel() - tau).argmin()])
-        raise OfsError(f"tau must lie on the grid, got {tau!r}; the nearest grid threshold is {nearest!r}")
+        raise OfsError(f"{name} must lie on the grid, got {tau!r}; the nearest grid threshold is {nearest!r}")
     return int(at[0])
 
 
@@ -48,7 +48,8 @@ class ObservedScores:
         loss: cost of an accepted bad outcome.
 
     Notes: a cell without labels takes its score as the probability of a good outcome (scores are estimated
-    probabilities), worth `config.prior` labels; labels then correct it. O(B G K) an update, O(B M G) a choice.
+    probabilities), worth `config.prior` labels; labels then correct it. While a group has not been seen the incumbent is
+    held: nobody knows what another threshold would do to it. O(B G K) an update, O(B M G) a choice.
     """
 
     def __init__(
@@ -85,7 +86,9 @@ class ObservedScores:
     def select(self) -> IntArray:
         """Return the arm to play for each item, int array [B]."""
         reward, residuals = self.estimates()
-        residuals = residuals + self.config.margin
+        totals = self.applicants.sum(axis=2)
+        unseen_group = np.asarray((totals <= 0.0).any(axis=1))
+        residuals = np.where(np.isnan(residuals), np.inf, residuals + self.config.margin)
         violation = np.maximum(residuals, 0.0).sum(axis=2)
         worst = residuals.max(axis=2)
         holds = (worst <= 0.0) & self._allowed
@@ -93,10 +96,10 @@ class ObservedScores:
         score = np.where(holds, reward, -np.inf)
         score = np.where(some[:, None], score, np.where(self._allowed, -violation, -np.inf))
         arm = pick(score, worst, self.plays)
-        unseen = self.applicants.sum(axis=(1, 2)) == 0
         self.reason = np.where(some, Reason.FEASIBLE_OPTIMISTIC, Reason.LEAST_VIOLATION).astype(np.int8)
-        self.reason[unseen] = Reason.INIT
-        return np.where(unseen, self.incumbent, arm)
+        self.reason[unseen_group] = Reason.UNSEEN_GROUP
+        self.reason[totals.sum(axis=1) == 0] = Reason.INIT
+        return np.where(unseen_group, self.incumbent, arm)
 
     def update(self, arm: IntArray, cells: Cells) -> None:
         """Take in one round: arms [B] and counts by cell; labels may be those of an earlier round."""
@@ -110,7 +113,7 @@ class ObservedScores:
         self.plays[np.arange(len(arm)), arm] += 1
 
     def estimates(self) -> tuple[FloatArray, FloatArray]:
-        """Return estimated reward [B, M] and residuals [B, M, I] of every arm (0 and NaN-free once data is in)."""
+        """Return estimated reward [B, M] and residuals [B, M, I] of every arm, NaN where a group has not been seen."""
         n_items, n_groups, _ = self.applicants.shape
         totals = self.applicants.sum(axis=2)
         share = totals / np.maximum(totals.sum(axis=1, keepdims=True), 1e-300)
@@ -118,12 +121,13 @@ class ObservedScores:
         quality = (self.good + prior * self._prior_good) / (self.labelled + prior)
         mass = self.applicants / np.maximum(totals.sum(axis=1), 1e-300)[:, None, None]
         gain = mass * ((1.0 + self.loss) * quality - self.loss)
-        tail_rate = _tail(self.applicants) / np.maximum(totals, 1e-300)[:, :, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tail_rate = np.where(totals[:, :, None] > 0, _tail(self.applicants) / totals[:, :, None], np.nan)
         tail_gain = _tail(gain)
         groups = np.arange(n_groups)
         rates = tail_rate[:, groups, self.levels]
         reward: FloatArray = tail_gain[:, groups, self.levels].sum(axis=2)
-        overall = (rates * share[:, None, :]).sum(axis=2)
+        overall = (np.nan_to_num(rates) * share[:, None, :]).sum(axis=2)
         residuals = self.constraints.residuals(rates.reshape(-1, n_groups), overall.ravel())
         return reward, residuals.reshape(n_items, len(self.arms), -1)
 

@@ -48,11 +48,14 @@ class ScoredStream:
             "good": np.zeros(n_cells),
         }
         self._plays = np.zeros(len(grid))
-        # Sum of squared weights by group: decayed counts overstate nothing when used as n_eff = (sum w)^2 / sum w^2.
-        self._squares = np.zeros(constraints.n_groups)
+        # Sums of squared weights, of people by group and of everybody once: decayed counts overstate nothing when used as
+        # n_eff = (sum w)^2 / sum w^2.
+        self._squares = np.zeros((constraints.n_groups, constraints.n_groups))
+        self._people_squares = 0.0
 
     def count(self, batch: Batch) -> dict[str, FloatArray]:
-        """Return one batch's counts by cell: groups [G, K + 1], people, labelled and good [K + 1]."""
+        """Return one batch's counts by cell: groups [G, K + 1], people, labelled and good [K + 1]; and squares [G, G], the
+        sums over people of products of their memberships."""
         assert batch.scores is not None
         n_cells = len(self._grid) + 1
         cell = np.searchsorted(self._grid, batch.scores, side="right")
@@ -62,6 +65,7 @@ class ScoredStream:
         )
         return {
             "groups": groups,
+            "squares": batch.membership.T @ batch.membership,
             "people": np.bincount(cell, minlength=n_cells).astype(np.float64),
             "labelled": np.bincount(cell[known], minlength=n_cells).astype(np.float64),
             "good": np.bincount(cell[known & (batch.labels == 1)], minlength=n_cells).astype(np.float64),
@@ -72,7 +76,9 @@ class ScoredStream:
         for name, total in self._counts.items():
             total *= self._config.discount
             total += counts[name]
-        self._squares = self._squares * self._config.discount**2 + counts["groups"].sum(axis=1)
+        decay = self._config.discount**2
+        self._squares = self._squares * decay + counts["squares"]
+        self._people_squares = self._people_squares * decay + float(counts["people"].sum())
         self._plays[arm] += 1
 
     def add_labels(self, counts: dict[str, FloatArray]) -> None:
@@ -97,9 +103,12 @@ class ScoredStream:
         """Return the arm, the reason, and what it rests on."""
         if self._counts["people"].sum() == 0:
             return self._incumbent, Reason.INCUMBENT, {}
-        reward, residuals, _ = self.estimates()
-        # A group too small to have a rate constrains nothing; the report says which.
-        filled = np.where(np.isnan(residuals), -np.inf, residuals + self._config.margin)
+        reward, residuals, rates = self.estimates()
+        unseen = np.flatnonzero(np.isnan(rates[0]))
+        if len(unseen):
+            # What another threshold would do to a group of which too few have been seen, nobody knows.
+            return self._incumbent, Reason.UNSEEN_GROUP, {"unseen_groups": unseen.tolist()}
+        filled = residuals + self._config.margin
         worst = filled.max(axis=1)
         holds = (worst <= 0.0) & self._allowed
         reason = Reason.FEASIBLE_OPTIMISTIC
@@ -112,33 +121,34 @@ class ScoredStream:
         return arm, reason, {"estimated_reward": reward.item(arm), "estimated_residuals": found}
 
     def upper_residuals(self, delta: float) -> FloatArray:
-        """Return upper residual bounds [M, I] by Hoeffding over all thresholds and groups at once; inf where unseen."""
+        """Return upper residual bounds [M, I] at this moment, all thresholds at once; inf where a group is unseen."""
+        return self.bounds(delta)[1]
+
+    def bounds(self, delta: float) -> tuple[FloatArray, FloatArray]:
+        """Return lower and upper residual bounds [M, I] at this moment; infinite where a group is unseen."""
         _, residuals, _ = self.estimates()
-        c = self._constraints
+        n = float(self._counts["people"].sum())
         totals = self._counts["groups"].sum(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            n_eff = totals**2 / self._squares
-            term = math.log(2.0 * len(self._grid) * (c.n_groups + 1) / delta)
-            radius = np.sqrt(term / (2.0 * n_eff))
-        radius = np.where(np.isfinite(radius), radius, np.inf)
-        everybody = (
-            float(np.sqrt(term / (2.0 * max(n_eff[np.isfinite(n_eff)].sum(), 1e-300))))
-            if len(n_eff)
-            else np.inf
-        )
-        if c.gap == "to-overall":
-            slack = [radius[a] + everybody for a in range(c.n_groups) for _ in range(2)]
-        else:
-            slack = [radius[a] + radius[b] for a, b in c.pairs]
-        slack += [everybody] * (c.size - c.n_parity)
-        return np.where(np.isnan(residuals), np.inf, residuals + self._config.margin + np.array(slack))
+            spread = self._squares / np.outer(totals, totals)
+        spread = np.where(np.isnan(spread), np.inf, spread)
+        everybody = self._people_squares / n**2 if n > 0 else math.inf
+        slack = self._constraints.slack(spread, everybody, len(self._grid), delta)
+        centre = residuals + self._config.margin
+        unseen = np.isnan(residuals)
+        return np.where(unseen, -np.inf, centre - slack), np.where(unseen, np.inf, centre + slack)
 
     def state(self) -> dict[str, Any]:
-        return {"counts": self._counts, "plays": self._plays, "squares": self._squares}
+        return {
+            "counts": self._counts,
+            "plays": self._plays,
+            "squares": self._squares,
+            "people_squares": self._people_squares,
+        }
 
     def load(self, state: dict[str, Any]) -> None:
-        self._counts, self._plays, self._squares = (
-            copy.deepcopy(state[k]) for k in ("counts", "plays", "squares")
+        self._counts, self._plays, self._squares, self._people_squares = (
+            copy.deepcopy(state[k]) for k in ("counts", "plays", "squares", "people_squares")
         )
 
 

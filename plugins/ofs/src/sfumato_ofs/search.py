@@ -10,9 +10,13 @@ detection) are ours.
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato_ofs.arm_statistics import log_term
+from sfumato_ofs.bernstein import PersonMemory
 from sfumato_ofs.config import OptimisticFeasibleConfig
 from sfumato_ofs.constraints import Constraints
 from sfumato_ofs.errors import OfsError
@@ -32,9 +36,10 @@ class OptimisticFeasible(GridLearner):
         config: bounds and options.
         reward_scale, residual_scales [I]: sub-Gaussian proxies of one batch.
         lattice: arms along each axis, for neighbours; default (M,).
-        constraints, levels [M, G]: needed by `monotone`.
+        constraints, levels [M, G]: needed by `monotone` and `bounds = bernstein`.
+        loss: cost of an accepted bad outcome, for `bounds = bernstein`.
         rngs: one generator an item, needed by `order = random`.
-        allowed, incumbent: corridor of playable arms and the arm in use before; see `corridor_of`.
+        allowed, incumbent, distance: corridor of playable arms and the arm in use before; see `corridor_of`.
     """
 
     config: OptimisticFeasibleConfig
@@ -54,12 +59,24 @@ class OptimisticFeasible(GridLearner):
         rngs: list[np.random.Generator] | None = None,
         allowed: BoolArray | None = None,
         incumbent: int = -1,
+        distance: FloatArray | None = None,
+        loss: float = 1.0,
     ) -> None:
         if config.pessimistic and config.safe_arm >= n_arms:
             raise OfsError(f"safe_arm must be an arm index below {n_arms}, got {config.safe_arm}")
-        if config.monotone and (constraints is None or levels is None):
+        if config.pessimistic and allowed is not None and not allowed[config.safe_arm]:
             raise OfsError(
-                "monotone needs constraints and levels, which say how rates depend on arms; got None"
+                f"safe_arm must lie inside the corridor around the incumbent, got arm {config.safe_arm}, which is outside; widen "
+                "the corridor or name another arm"
+            )
+        if config.needs_rates and (constraints is None or levels is None):
+            raise OfsError(
+                f"{'monotone' if config.monotone else 'bounds = bernstein'} needs constraints and levels, which say how rates depend on "
+                "arms; got None"
+            )
+        if config.bounds == "bernstein" and constraints is not None and constraints.measure != "parity":
+            raise OfsError(
+                f"bounds = bernstein goes with measure = parity, got {constraints.measure!r}: outcome rates are not those of single people"
             )
         if config.loss_cap > 0.0 and incumbent < 0:
             raise OfsError("loss_cap needs incumbent, the arm that losses are measured against; got -1")
@@ -73,10 +90,18 @@ class OptimisticFeasible(GridLearner):
             rngs=rngs,
             allowed=allowed,
             incumbent=incumbent,
+            distance=distance,
         )
         self._lattice = lattice or (n_arms,)
+        if 0 < config.reprobe_every <= 2 * len(self._lattice):
+            raise OfsError(
+                f"reprobe_every must exceed the {2 * len(self._lattice)} neighbours that are probed in turn, got {config.reprobe_every}"
+            )
         self._constraints = constraints
-        self._rates = RateMemory(n_items, levels) if config.monotone and levels is not None else None
+        self._rates = (
+            RateMemory(n_items, levels, config.window) if config.needs_rates and levels is not None else None
+        )
+        self._persons = PersonMemory(n_items, n_arms, loss) if config.bounds == "bernstein" else None
         self._decisions = 0
         self._held: IntArray | None = None
         self._held_for = 0
@@ -85,7 +110,11 @@ class OptimisticFeasible(GridLearner):
         self._alarms = np.zeros(n_items, dtype=np.int64)
         self._cusum = np.zeros((2, n_items, self.statistics.n_residuals))
         self._neighbour_moves = [(axis, step) for axis in range(len(self._lattice)) for step in (-1, 1)]
-        self.shortfall = np.zeros(n_items)
+        # Of each round whose reward is still out: whether it was learned from, overall rate and people. Rewards come back in
+        # the order of their rounds.
+        self._late: deque[tuple[bool, tuple[FloatArray, FloatArray] | None]] = deque()
+        self._away = np.zeros((2, n_items))  # weight and reward of rounds away from the incumbent
+        self._incumbent_mean = np.full(n_items, np.nan)
 
     def select(self) -> IntArray:
         if self._held is not None and self._held_for < self.config.block:
@@ -106,27 +135,54 @@ class OptimisticFeasible(GridLearner):
         residuals: FloatArray,
         rates: FloatArray | None = None,
         weight: FloatArray | float = 1.0,
+        residual_weight: FloatArray | None = None,
+        people: FloatArray | None = None,
+        batch: tuple[FloatArray, FloatArray] | None = None,
     ) -> None:
-        """Take in one round: arm [B], reward [B], residuals [B, I], group rates [B, G] where seen, weight [B]."""
-        if self.config.block > 1:
-            self._held_for += 1
-            # The first half of a block is played while the state still remembers the arm before.
-            if self._held_for <= self.config.block // 2:
-                return
+        """Take in one round; see `GridLearner.update`. `monotone` and `bounds = bernstein` need rates and people.
+
+        `batch`, the overall acceptance rates and numbers of people [B], may be left out where groups are disjoint.
+
+        A round in which no reward is known waits: `update_late` brings the rewards of such rounds in their order.
+        """
+        if self._rates is not None and (rates is None or people is None):
+            missing = "rates, the groups' acceptance rates" if rates is None else "people, the groups' sizes"
+            raise OfsError(f"these bounds need {missing} of the round; got None")
+        if batch is None and self._persons is not None and rates is not None and people is not None:
+            everybody = people.sum(axis=1)
+            batch = ((np.nan_to_num(rates) * people).sum(axis=1) / everybody, everybody)
+        # The first half of a block is played while the state still remembers the arm before.
+        learned = self._begin_update()
+        self._keep_losses(arm, reward, weight)
+        if np.isnan(reward).all():
+            self._late.append((learned, batch))
+        if not learned:
+            return
         if self.config.detect > 0.0:
-            self._watch(arm, residuals)
-        if self._rates is not None:
-            if rates is None:
-                raise OfsError("monotone needs rates, the groups' acceptance rates of the round; got None")
-            self._rates.add(arm, rates, discount=self.config.discount)
-        self.statistics.add(arm, reward, residuals, weight)
-        if self.config.loss_cap > 0.0:
-            self._count_losses(arm, reward)
+            self._watch(arm, residuals, self._gap_weights(residual_weight))
+        if self._rates is not None and rates is not None and people is not None:
+            self._rates.add(arm, rates, people, discount=self.config.discount)
+        if self._persons is not None and batch is not None:
+            self._persons.add(arm, *batch)
+            self._persons.add_reward(arm, reward, *batch)
+        self.statistics.add(arm, reward, residuals, weight, self._gap_weights(residual_weight))
+
+    def _begin_update(self) -> bool:
+        """Count the round of a block; return whether it is learned from."""
+        if self.config.block == 1:
+            return True
+        self._held_for += 1
+        return self._held_for > self.config.block // 2
 
     def update_late(self, arm: IntArray, reward: FloatArray) -> None:
+        self._keep_losses(np.maximum(arm, 0), np.where(arm >= 0, reward, np.nan), 1.0)
+        if (arm >= 0).any() and self._late:
+            learned, batch = self._late.popleft()
+            if not learned:
+                return
+            if self._persons is not None and batch is not None:
+                self._persons.add_reward(arm, reward, *batch)
         super().update_late(arm, reward)
-        if self.config.loss_cap > 0.0:
-            self._count_losses(np.maximum(arm, 0), np.where(arm >= 0, reward, np.nan))
 
     @property
     def alarms(self) -> IntArray:
@@ -138,8 +194,27 @@ class OptimisticFeasible(GridLearner):
         s = self.statistics
         if self._rates is None or self._constraints is None:
             return s.lower, s.upper
-        radius = float(s.residual_scales[0]) * s.width
-        return self._rates.tighten(s.lower, s.upper, self._constraints, radius, s.margin)
+        if self._persons is not None:
+            return self._persons.residual_bounds(
+                self._rates, self._constraints, self._term(), s.config.beta, s.margin, self.config.monotone
+            )
+        return self._rates.tighten(s.lower, s.upper, self._constraints, 0.5 * s.width, s.margin)
+
+    def reward_bounds(self) -> tuple[FloatArray, FloatArray]:
+        """Return lower and upper reward bounds [B, M]."""
+        s = self.statistics
+        if self._persons is not None:
+            return self._persons.reward_bounds(self._term(), s.config.beta)
+        with np.errstate(invalid="ignore"):
+            lower = s.mean_reward - s.radii(s.rewarded, s.reward_scale)
+        return np.where(s.rewarded > 0, lower, -np.inf), s.upper_reward
+
+    def _term(self) -> float:
+        """The log of the union bound over arms, rounds, and the rates and reward that Bernstein's bounds are of."""
+        s = self.statistics
+        groups = self._rates.levels.shape[1] if self._rates is not None else 0
+        rounds = max(s.round, 2) ** 2 if s.config.anytime else s.horizon
+        return log_term(s.n_arms, max(s.n_residuals, groups + 1), rounds, s.config.delta)
 
     def certified(self) -> BoolArray:
         """Return which arms are feasible by their upper residual bounds, bool array [B, M]."""
@@ -179,7 +254,8 @@ class OptimisticFeasible(GridLearner):
             worst, violation = lower.max(axis=2), np.maximum(lower, 0.0).sum(axis=2)
         looks_feasible = (worst <= 0.0) & self.allowed
         any_feasible = np.asarray(looks_feasible.any(axis=1))
-        score = np.where(looks_feasible, s.upper_reward, -np.inf)
+        upper_reward = s.upper_reward if self._persons is None else self.reward_bounds()[1]
+        score = np.where(looks_feasible, upper_reward, -np.inf)
         if not any_feasible.all():
             least = np.where(self.allowed, -violation, -np.inf)
             score = np.where(any_feasible[:, None], score, least)
@@ -192,7 +268,8 @@ class OptimisticFeasible(GridLearner):
         lower, upper_residual = self.bounds()
         certified = np.asarray((upper_residual <= 0.0).all(axis=2)) & self.allowed
         certified[:, safe] = True
-        upper = np.where(np.isfinite(s.upper_reward), s.upper_reward, -np.inf)
+        upper = self.reward_bounds()[1]
+        upper = np.where(np.isfinite(upper), upper, -np.inf)
         # An unplayed safe arm must still be eligible, below every arm that has been seen.
         upper[:, safe] = np.where(s.rewarded[:, safe] > 0, upper[:, safe], -1e300)
         worst = lower.max(axis=2)
@@ -220,36 +297,48 @@ class OptimisticFeasible(GridLearner):
         frontier: BoolArray = grown.reshape(certified.shape) & ~certified
         return frontier
 
-    def _count_losses(self, arm: IntArray, reward: FloatArray) -> None:
-        """Add what a round earned less than the incumbent's mean; signed, so that noise averages out."""
+    def _keep_losses(self, arm: IntArray, reward: FloatArray, weight: FloatArray | float) -> None:
+        """Keep what rounds away from the incumbent earned, learned from or not; NaN: not known yet."""
+        if self.config.loss_cap > 0.0:
+            away = (arm != self.incumbent) & ~np.isnan(reward)
+            self._away += np.stack([away * weight, away * np.nan_to_num(reward) * weight])
+
+    @property
+    def shortfall(self) -> FloatArray:
+        """What rounds away from the incumbent earned less than its mean would have, float array [B].
+
+        Signed, so that noise averages out, and reckoned with the mean as it is known now: 0 while it is not known.
+        """
         s = self.statistics
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = s.reward_sum[:, self.incumbent] / s.rewarded[:, self.incumbent]
-        loss = np.where(arm == self.incumbent, 0.0, mean - reward)
-        self.shortfall += np.nan_to_num(loss)
+        # Whoever has just forgotten all still knows what the incumbent used to earn.
+        self._incumbent_mean = np.where(np.isnan(mean), self._incumbent_mean, mean)
+        value: FloatArray = np.nan_to_num(self._away[0] * self._incumbent_mean - self._away[1])
+        return value
 
     def _cap(self, arm: IntArray) -> IntArray:
         """Once the cap is spent, play the incumbent or an arm that is certified and surely no worse."""
         spent = self.shortfall > self.config.loss_cap
         if not spent.any():
             return arm
-        s = self.statistics
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = s.mean_reward
-            lower_reward = mean - s.reward_scale * s.width / np.sqrt(s.rewarded)
-        sure = self.certified() & self.allowed & (lower_reward >= mean[:, [self.incumbent]])
+        mean = self.statistics.mean_reward
+        lower, upper = self.reward_bounds()
+        sure = self.certified() & self.allowed & (lower >= upper[:, [self.incumbent]])
         best = np.where(sure, np.nan_to_num(mean, nan=-np.inf), -np.inf).argmax(axis=1)
         settled = np.where(sure.any(axis=1), best, self.incumbent)
         self.reason = np.where(spent, Reason.LOSS_CAP, self.reason).astype(np.int8)
         return np.where(spent, settled, arm)
 
-    def _watch(self, arm: IntArray, residuals: FloatArray) -> None:
+    def _watch(self, arm: IntArray, residuals: FloatArray, weight: FloatArray | None) -> None:
         """Two-sided CUSUM of the played arm's residuals around their mean so far; forget the item on an alarm."""
         s = self.statistics
         rows = np.arange(s.n_items)
         seen = s.seen[rows, arm]
         with np.errstate(invalid="ignore", divide="ignore"):
             surprise = (residuals - s.residual_sum[rows, arm] / seen) / s.residual_scales
+        if weight is not None:
+            surprise = surprise * np.sqrt(weight)
         # A young mean is itself noise; ten observations leave its error below a third of one batch's.
         surprise = np.where((seen >= 10) & ~np.isnan(surprise), surprise, 0.0)
         drift = np.stack([surprise, -surprise]) - self.config.detect_slack
@@ -258,16 +347,22 @@ class OptimisticFeasible(GridLearner):
         if len(alarm):
             s.forget(alarm)
             if self._rates is not None:
-                self._rates.seen[alarm] = 0.0
-                self._rates.total[alarm] = 0.0
+                self._rates.forget(alarm)
+            if self._persons is not None:
+                self._persons.forget(alarm)
             self._cusum[:, alarm] = 0.0
             self._alarms[alarm] += 1
 
 
-def corridor_of(arms: FloatArray, tau: float, width: float | None) -> tuple[int, BoolArray]:
-    """Return the incumbent's arm index and which arms lie within `width` of it in every group's threshold."""
+def corridor_of(
+    arms: FloatArray, tau: float, width: float | None, name: str = "tau"
+) -> tuple[int, BoolArray, FloatArray]:
+    """Return the incumbent's arm index, which arms lie within `width` of it in every group's threshold, and how far each lies.
+
+    Raises: OfsError calling tau by `name` when it is not on the grid.
+    """
     from sfumato_ofs.observed import arm_of
 
-    incumbent = arm_of(arms, tau)
-    distance = np.abs(arms - arms[incumbent]).max(axis=1)
-    return incumbent, distance <= (np.inf if width is None else width) + 1e-12
+    incumbent = arm_of(arms, tau, name)
+    distance: FloatArray = np.abs(arms - arms[incumbent]).max(axis=1)
+    return incumbent, distance <= (np.inf if width is None else width) + 1e-12, distance

@@ -31,7 +31,14 @@ class Learner(Protocol):
     def select(self) -> IntArray: ...
 
     def update(
-        self, arm: IntArray, reward: FloatArray, residuals: FloatArray, rates: FloatArray | None = None
+        self,
+        arm: IntArray,
+        reward: FloatArray,
+        residuals: FloatArray,
+        rates: FloatArray | None = None,
+        weight: FloatArray | float = 1.0,
+        residual_weight: FloatArray | None = None,
+        people: FloatArray | None = None,
     ) -> None: ...
 
 
@@ -134,13 +141,20 @@ class RunningSums:
 
 @attrs.define
 class Round:
-    """What one round showed: reward [B], residuals [B, I], group rates [B, G], counts; cells where scores are seen."""
+    """What one round showed: reward [B], residuals [B, I] and their weights, group rates [B, G], counts; cells where scores
+    are seen."""
 
     reward: FloatArray
     residuals: FloatArray
     rates: FloatArray
     counts: Counts
+    weights: FloatArray
     cells: Cells | None = None
+
+    @property
+    def people(self) -> FloatArray:
+        """Group sizes of the batch [B, G]."""
+        return self.counts.applicants.astype(np.float64)
 
 
 class World:
@@ -199,7 +213,9 @@ class World:
                 )
             rates = counts.rates()
             residuals = self.constraints.residuals(rates, counts.accepted.sum(axis=1) / loop.n)
-            seen = Round(batch_reward(counts, loop.loss), residuals, rates, counts, cells)
+            seen = Round(
+                batch_reward(counts, loop.loss), residuals, rates, counts, self._weights(counts), cells
+            )
         if self._memory is not None and self.constraints.explore_rate < 1.0:
             # What exploring earns and whom it accepts is part of what happened; outcome rates stay those of the rule.
             rate = self.constraints.explore_rate
@@ -250,7 +266,11 @@ class World:
         n_outcome = constraints.n_parity
         residuals[:, :n_outcome] = self._memory.increments(arm, residuals)[:, :n_outcome]
         expected = expected_outcomes(accept, good, base)
-        return Round(batch_reward(taken, loop.loss), residuals, rates, taken), expected
+        return Round(batch_reward(taken, loop.loss), residuals, rates, taken, self._weights(taken)), expected
+
+    def _weights(self, counts: Counts) -> FloatArray:
+        applicants = counts.applicants
+        return self.constraints.weights(applicants, applicants.sum(axis=1), self.loop.n)
 
 
 def play_observed(world: World, learner: ObservedScores) -> RunningSums:
@@ -269,5 +289,5 @@ def play(world: World, learner: Learner) -> RunningSums:
     for _ in range(world.horizon):
         arm = learner.select()
         seen = world.step(arm)
-        learner.update(arm, seen.reward, seen.residuals, seen.rates)
+        learner.update(arm, seen.reward, seen.residuals, seen.rates, 1.0, seen.weights, seen.people)
     return world.sums

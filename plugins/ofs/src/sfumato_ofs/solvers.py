@@ -52,7 +52,8 @@ class LearnerPolicy(Policy[Observation, Actions]):
 
     def reset(self, start: Start[Observation], rng: np.random.Generator) -> None:
         public = start.public
-        scales = public["constraints"].scales(public["applicants"])
+        self._constraints, self._applicants = public["constraints"], public["applicants"]
+        scales = self._constraints.scales(self._applicants)
         self._learner = self._solver.learner(
             len(public["items"]),
             len(public["arms"]),
@@ -73,7 +74,9 @@ class LearnerPolicy(Policy[Observation, Actions]):
     def observe(self, step: Step[Observation]) -> None:
         seen = step.observation
         reward = np.full(len(self._arm), np.nan) if self._delayed else step.reward
-        self._learner.update(self._arm, reward, seen["residuals"], seen["rates"])
+        people = seen["people"].astype(np.float64)
+        weights = self._constraints.weights(people, people.sum(axis=1), self._applicants)
+        self._learner.update(self._arm, reward, seen["residuals"], seen["rates"], 1.0, weights, people)
         if self._delayed:
             self._learner.update_late(seen["rewarded"].astype(np.int64), step.reward)
 
@@ -115,11 +118,13 @@ class LearnerSolver(GridSolver):
         return LearnerPolicy(self, ctx)
 
     def corridor(self, arms: NDArray[np.float64]) -> dict[str, Any]:
-        """Return `allowed` and `incumbent` for a learner; nothing when no incumbent is set."""
+        """Return `allowed`, `incumbent` and `distance` for a learner; nothing when no incumbent is set."""
         if self.config.incumbent is None:
             return {}
-        incumbent, allowed = corridor_of(arms, self.config.incumbent, self.config.corridor)
-        return {"incumbent": incumbent, "allowed": allowed}
+        incumbent, allowed, distance = corridor_of(
+            arms, self.config.incumbent, self.config.corridor, "incumbent"
+        )
+        return {"incumbent": incumbent, "allowed": allowed, "distance": distance}
 
     def learner(
         self, n_items: int, n_arms: int, horizon: int, *, public: Mapping[str, Any], **common: Any
@@ -145,6 +150,7 @@ class OptimisticFeasibleSolver(LearnerSolver):
             lattice=public["lattice"],
             constraints=public["constraints"],
             levels=np.searchsorted(np.unique(public["arms"]), public["arms"]),
+            loss=public["loss"],
             **common,
         )
 

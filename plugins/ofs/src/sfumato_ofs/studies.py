@@ -74,7 +74,14 @@ def make_learner(config: BanditConfig, n_seeds: int, loop: ClosedLoop, horizon: 
     }
     if isinstance(config, OptimisticFeasibleConfig):
         return OptimisticFeasible(
-            n_seeds, loop.n_arms, horizon, config, constraints=CONSTRAINTS, levels=loop.levels, **scales
+            n_seeds,
+            loop.n_arms,
+            horizon,
+            config,
+            constraints=CONSTRAINTS,
+            levels=loop.levels,
+            loss=loop.loss,
+            **scales,
         )
     if isinstance(config, PrimalDualConfig):
         return PrimalDual(n_seeds, loop.n_arms, horizon, config, **scales)
@@ -92,25 +99,27 @@ def run_many(
     horizon: int = 5000,
     seed: int = 0,
 ) -> Mapping[str, Any]:
-    """Play n_seeds and return the sums of `RunningSums.truth` with `recommended`; compiled where possible.
+    """Play n_seeds and return the sums of `RunningSums.truth` with `recommended`; `compiled` says whether the kernel ran.
 
-    Compiled and array runs play the same arms (the kernel's tests show it), so which one ran does not change a figure
-    beyond its printed digits.
+    It runs where numba is installed and it does what is asked. Compiled and array runs play the same arms (the kernel's
+    tests show it), so which one ran does not change a figure beyond its printed digits.
     """
     rngs = generators(seed, n_seeds)
     if isinstance(config, ObservedScoresConfig):
         world = World(loop, CONSTRAINTS, horizon, rngs, ~oracle.is_feasible, scores_seen=True)
         observed = ObservedScores(n_seeds, loop.arms, CONSTRAINTS, config, loss=loop.loss)
         sums = play_observed(world, observed)
-        return {**sums.truth(), "recommended": observed.recommend()}
+        return {**sums.truth(), "recommended": observed.recommend(), "compiled": False}
     try:
-        from sfumato_ofs.kernel import play_many
-
-        return play_many(loop, CONSTRAINTS, oracle, config, horizon, rngs)
-    except (ImportError, OfsError):
-        learner = make_learner(config, n_seeds, loop, horizon)
-        sums = play(World(loop, CONSTRAINTS, horizon, rngs, ~oracle.is_feasible), learner)
-        return {**sums.truth(), "recommended": learner.recommend()}
+        from sfumato_ofs import kernel
+    except ImportError:
+        kernel = None  # type: ignore[assignment]
+    if kernel is not None and kernel.can_play(loop, CONSTRAINTS, config):
+        truth = kernel.play_many(loop, CONSTRAINTS, oracle, config, horizon, rngs)
+        return {**truth, "compiled": True}
+    learner = make_learner(config, n_seeds, loop, horizon)
+    sums = play(World(loop, CONSTRAINTS, horizon, rngs, ~oracle.is_feasible), learner)
+    return {**sums.truth(), "recommended": learner.recommend(), "compiled": False}
 
 
 def interval(values: FloatArray, n_draws: int = 2000) -> tuple[float, float]:

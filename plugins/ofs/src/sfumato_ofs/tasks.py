@@ -1,6 +1,6 @@
 """The three closed loops as tasks. A batch of seeds is one instance; item k lives on its own stream.
 
-What a policy sees of a round: the batch's reward, the constraint residuals and the groups' acceptance rates
+What a policy sees of a round: the batch's reward, the constraint residuals, the groups' sizes and acceptance rates
 under the threshold in use; nothing of other thresholds, unless `scores = observed`. Actions are arm indices,
 int array [B]. With `label_delay` the reward of a round arrives later, `rewarded` saying whose arm it was.
 
@@ -142,6 +142,7 @@ class FairEpisode(Episode[Observation, Actions]):
         unseen: dict[str, NDArray[Any]] = {
             "residuals": np.full((n_items, constraints.size), np.nan),
             "rates": np.full((n_items, constraints.n_groups), np.nan),
+            "people": np.zeros((n_items, constraints.n_groups), dtype=np.int64),
             "rewarded": np.full(n_items, -1),
         }
         if self._task.config.scores == "observed":
@@ -178,7 +179,12 @@ class FairEpisode(Episode[Observation, Actions]):
         rewarded, reward, labels = np.full(len(arm), -1), np.zeros(len(arm)), None
         if len(self._waiting) > self._delay:
             rewarded, reward, labels = self._waiting.popleft()
-        observation = {"residuals": seen.residuals, "rates": seen.rates, "rewarded": rewarded}
+        observation = {
+            "residuals": seen.residuals,
+            "rates": seen.rates,
+            "people": seen.counts.applicants,
+            "rewarded": rewarded,
+        }
         if seen.cells is not None:
             nothing = np.zeros_like(seen.cells.applicants)
             observation["applicants"] = seen.cells.applicants

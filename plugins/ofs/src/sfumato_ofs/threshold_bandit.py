@@ -3,13 +3,16 @@
 Where every applicant's score is seen, one batch informs about all thresholds, and that is the default. Bandit feedback
 (Optimistic Feasible Search) is for hidden scores only. Either way learning begins at the incumbent threshold and
 stays within a corridor around it, until you widen the corridor.
+
+Whatever is learned is first written to the log and then learned from what was written (`_learn`), so that a replay
+goes the same way.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,39 +21,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato_ofs.audit import AuditLog, Head
+from sfumato_ofs.bandit_state import check_state, load_parts, parts
 from sfumato_ofs.batches import Batch, check_batch
 from sfumato_ofs.config import ObservedScoresConfig, OptimisticFeasibleConfig
 from sfumato_ofs.constraints import Constraints, reward_scale
 from sfumato_ofs.errors import OfsError
+from sfumato_ofs.inputs import number, row, whole
 from sfumato_ofs.learners import Reason
 from sfumato_ofs.loops import check_grid, shared_arms, threshold_grid
 from sfumato_ofs.scored_stream import ScoredStream
 from sfumato_ofs.search import corridor_of
 from sfumato_ofs.stream import StreamSearch
+from sfumato_ofs.verdicts import Verdict, certificate, verdicts
 
 FloatArray = NDArray[np.float64]
 
-STATE_VERSION = 1
+STATE_VERSION = 2
+HIDDEN_IN_SHADOW = (
+    "in shadow mode only the incumbent is in force, and without scores nothing is learned of any other threshold: "
+    "nothing could be proposed. Pass scores, or go live within a narrow corridor"
+)
+
+
+@attrs.frozen
+class Waiting:
+    """A batch whose labels are not all known: its arm, the people, and whether the search learned from it."""
+
+    arm: int
+    batch: Batch
+    learned: bool
 
 
 class ThresholdBandit:
     """Online choice of one acceptance threshold under fairness and service constraints.
 
     Arguments:
-        grid: thresholds to choose from, strictly increasing; default 41 points on [0, 1].
+        grid: thresholds to choose from, strictly increasing in [0, 1]; default 41 points.
         constraints: residuals and their bounds; default parity within 0.10 and at least 30% accepted.
         loss: cost of an accepted bad outcome, in units of an accepted good one.
         policy: `observed-scores`, `ofs`, or `auto`: the first batch decides, by whether it shows scores.
         incumbent: threshold in use today, on the grid. Learning begins there.
         corridor: how far from the incumbent a choice may lie; None for the whole grid.
-        loss_cap: total reward that exploring may cost against the incumbent's mean (policy `ofs`); 0 for no cap.
+        loss_cap: total reward that exploring may cost against the incumbent's mean (policy `ofs`), in batches of the usual
+            size; 0 for no cap.
         margin: slack added to every residual; set it when going live.
         horizon: rounds T for the bounds of `ofs`; None for bounds that hold at any time.
         batch_size: usual number of people in a batch; a batch of another size is weighted by n / batch_size.
         min_count: people of a group below which a batch says nothing about the group's rate.
         settings: further options of `ofs` (its own incumbent, corridor, margin, loss cap and anytime are set from here).
         observed: further options of `observed-scores` (discount, prior).
-        shadow: `select` returns the incumbent and only notes in `proposal` what it would have chosen.
+        shadow: `select` returns the incumbent and only notes in `proposal` what it would have chosen. Needs scores.
+        seed: of the first sweep, where `settings` ask for a random order.
         log: path of an append-only audit log; None keeps it in memory. An existing log is refused; `sfumato_ofs.resume` continues one.
 
     Raises: OfsError naming the argument. Bad input to any method leaves the learner and the log as they were.
@@ -69,21 +90,34 @@ class ThresholdBandit:
         margin: float = 0.0,
         horizon: int | None = None,
         batch_size: int = 200,
-        min_count: int = 5,
+        min_count: float = 5,
         settings: OptimisticFeasibleConfig | None = None,
         observed: ObservedScoresConfig | None = None,
         shadow: bool = False,
+        seed: int = 0,
         log: str | Path | None = None,
     ) -> None:
         if policy not in ("auto", "observed-scores", "ofs"):
             raise OfsError(f"policy must be auto, observed-scores or ofs, got {policy!r}")
-        for name, value, least in (
-            ("loss", loss, 0.0),
-            ("batch_size", batch_size, 1),
-            ("min_count", min_count, 1),
+        for name, thing, kind in (
+            ("constraints", constraints, Constraints),
+            ("settings", settings, OptimisticFeasibleConfig),
+            ("observed", observed, ObservedScoresConfig),
         ):
-            if not value >= least:
-                raise OfsError(f"{name} must be at least {least}, got {value!r}")
+            if thing is not None and not isinstance(thing, kind):
+                raise OfsError(f"{name} must be {kind.__name__} or None, got {type(thing).__name__}")
+        if not isinstance(shadow, bool):
+            raise OfsError(f"shadow must be True or False, got {shadow!r}")
+        if shadow and policy == "ofs":
+            raise OfsError(f"shadow does not go with policy='ofs': {HIDDEN_IN_SHADOW}")
+        self.loss = number("loss", loss, least=0.0)
+        self.batch_size = whole("batch_size", batch_size, least=1)
+        self.min_count = number("min_count", min_count, least=1.0)
+        incumbent = number("incumbent", incumbent)
+        corridor = None if corridor is None else number("corridor", corridor, above=0.0)
+        loss_cap, margin = number("loss_cap", loss_cap, least=0.0), number("margin", margin, least=0.0)
+        horizon = None if horizon is None else whole("horizon", horizon, least=1)
+        seed = whole("seed", seed)
         self.grid = threshold_grid() if grid is None else check_grid(grid)
         self.constraints = constraints or Constraints()
         if self.constraints.measure != "parity":
@@ -91,45 +125,46 @@ class ThresholdBandit:
                 f"constraints: measure = {self.constraints.measure} needs outcomes of rejected people, which a batch of accepted "
                 "labels does not hold; ThresholdBandit compares acceptance rates (measure = 'parity')"
             )
-        self.loss, self.batch_size, self.min_count = float(loss), int(batch_size), int(min_count)
         self.shadow = shadow
         self._arms = shared_arms(self.grid, self.constraints.n_groups)
         self._index = {float(tau): j for j, tau in enumerate(self.grid)}
-        self.incumbent, allowed = corridor_of(self._arms, float(incumbent), corridor)
+        self.incumbent, allowed, distance = corridor_of(self._arms, incumbent, corridor, "incumbent")
         if horizon is not None and horizon < int(allowed.sum()):
             warnings.warn(
                 f"horizon {horizon} is below the number of thresholds to try ({int(allowed.sum())}): the first sweep "
                 "never ends. Use a coarser grid or a narrower corridor.",
                 stacklevel=2,
             )
-        base = settings or OptimisticFeasibleConfig(order="outward", incumbent=float(incumbent))
+        base = settings or OptimisticFeasibleConfig(order="outward", incumbent=incumbent)
         self._search_config = attrs.evolve(
             base,
-            incumbent=float(incumbent),
+            incumbent=incumbent,
             corridor=corridor,
             margin=margin or base.margin,
             loss_cap=loss_cap or base.loss_cap,
             anytime=horizon is None or base.anytime,
         )
+        self._horizon = horizon
         self._observed_config = attrs.evolve(
-            observed or ObservedScoresConfig(tau=float(incumbent)),
-            tau=float(incumbent),
-            margin=margin,
+            observed or ObservedScoresConfig(tau=incumbent),
+            tau=incumbent,
+            margin=margin or (0.0 if observed is None else observed.margin),
             corridor=corridor,
         )
-        scales = self.constraints.scales(self.batch_size)
         self._search = StreamSearch(
             1,
             len(self.grid),
             horizon or 1,
             self._search_config,
             reward_scale=reward_scale(self.loss, self.batch_size),
-            residual_scales=scales,
+            residual_scales=self.constraints.scales(self.batch_size),
             constraints=self.constraints,
             levels=np.searchsorted(self.grid, self._arms),
             allowed=allowed,
             incumbent=self.incumbent,
-            rngs=[np.random.default_rng(0)],
+            distance=distance,
+            loss=self.loss,
+            rngs=[np.random.default_rng(seed)],
         )
         self._scored = ScoredStream(
             self.grid,
@@ -144,18 +179,16 @@ class ThresholdBandit:
         self.round = 0
         self.proposal: float | None = None
         self._selected = np.zeros(len(self.grid), dtype=np.int64)
-        self._waiting: dict[int, tuple[int, Batch]] = {}
+        self._waiting: dict[int, Waiting] = {}
         self._next_batch = 0
-        if log is not None and Path(log).exists():
-            raise OfsError(
-                f"log {str(log)!r} exists already; continue it with sfumato_ofs.resume(path), or choose another path"
-            )
+        self._sizes_known = True  # of all batches so far; without them no bound on a gap is proven
+        self._groups_seen = False
         self._settings = {
             "grid": self.grid.tolist(),
             "constraints": attrs.asdict(self.constraints),
             "loss": self.loss,
             "policy": policy,
-            "incumbent": float(incumbent),
+            "incumbent": incumbent,
             "corridor": corridor,
             "loss_cap": loss_cap,
             "margin": margin,
@@ -165,8 +198,9 @@ class ThresholdBandit:
             "settings": None if settings is None else attrs.asdict(settings),
             "observed": None if observed is None else attrs.asdict(observed),
             "shadow": shadow,
+            "seed": seed,
         }
-        self.log = AuditLog(log)
+        self.log = AuditLog(log, fresh=True)
         self.log.append("open", {"version": STATE_VERSION, "settings": self._settings})
 
     # ------------------------------------------------------------------ deciding
@@ -180,6 +214,8 @@ class ThresholdBandit:
             arm, reason = self.incumbent, Reason.INCUMBENT
         elif self._mode == "observed-scores":
             arm, reason, bounds = self._scored.choose()
+        elif self._next_batch and not self._every_group_seen():
+            arm, reason = self.incumbent, Reason.UNSEEN_GROUP
         else:
             arm, reason, bounds = self._choose_by_search()
         played = self.incumbent if self.shadow else arm
@@ -194,7 +230,7 @@ class ThresholdBandit:
             facts["proposal"] = self.grid.item(arm)
         try:
             self.log.append("select", facts)
-        except OSError:
+        except Exception:
             if before is not None:
                 self._restore_marks(before)
             raise
@@ -202,6 +238,12 @@ class ThresholdBandit:
         self._selected[played] += 1
         self.round += 1
         return self.grid.item(played)
+
+    def _every_group_seen(self) -> bool:
+        """Whether each residual has been seen at some threshold; before that another threshold would be a leap in the dark."""
+        if not self._groups_seen:
+            self._groups_seen = bool((self._search.statistics.seen[0] > 0.0).any(axis=0).all())
+        return self._groups_seen
 
     def _choose_by_search(self) -> tuple[int, Reason, dict[str, Any]]:
         search = self._search
@@ -235,113 +277,167 @@ class ThresholdBandit:
     ) -> int | None:
         """Learn from a batch decided at tau and return its number for `add_labels`; None for an empty batch.
 
-        Arguments: see `sfumato_ofs.batches.check_batch`. Labels of accepted people may be NaN when they are not known
-        yet; rates are learned at once and the reward when `add_labels` brings the rest.
+        Arguments: see `sfumato_ofs.batches.check_batch`. Where scores are given, accepted must be scores >= tau. Labels of
+        accepted people may be NaN when they are not known yet; rates are learned at once and the reward when `add_labels`
+        brings the rest.
         """
         arm = self._arm(tau)
         batch = check_batch(
             groups=groups, accepted=accepted, labels=labels, scores=scores, n_groups=self.constraints.n_groups
         )
-        mode = self._mode or ("ofs" if scores is None else "observed-scores")
+        if batch.scores is not None:
+            odd = np.flatnonzero(batch.accepted != (batch.scores >= self.grid[arm]))
+            if len(odd):
+                raise OfsError(
+                    f"accepted must be scores >= tau ({self.grid.item(arm):g}); {len(odd)} of {len(batch)} people differ, the first at "
+                    f"position {odd[0]}. Past decisions that followed no threshold are for warm_start"
+                )
+        return self._fit(arm, batch)
+
+    def _fit(self, arm: int, batch: Batch, warm: bool = False) -> int | None:
+        mode = self._mode or ("ofs" if batch.scores is None else "observed-scores")
         if mode == "observed-scores" and batch.scores is None:
             raise OfsError(
                 "scores must be given: this bandit learns from observed scores. Where they are hidden use policy='ofs'"
             )
+        if mode == "ofs" and self.shadow:
+            raise OfsError(f"scores must be given: {HIDDEN_IN_SHADOW}")
         if len(batch) == 0:
-            self.log.append("empty", {"tau": float(tau), "arm": arm})
+            self.log.append("empty", {"tau": self.grid.item(arm), "arm": arm})
             return None
         rates = batch.rates(self.min_count)
-        number = self._next_batch
-        facts: dict[str, Any] = {
-            "batch": number,
-            "mode": mode,
-            "tau": float(tau),
-            "arm": arm,
-            "n": len(batch),
-            "rates": [_finite(r) for r in rates.tolist()],
-            "off_policy": bool(self._selected[arm] == 0),
-        }
+        facts = self._facts(mode, arm, len(batch), rates.tolist(), batch.reward(self.loss))
+        facts["people"] = batch.membership.sum(axis=0).tolist()
+        facts["accepted"] = int(batch.accepted.sum())
+        facts["unlabelled"] = int(np.isnan(batch.labels[batch.accepted]).sum())
         absent = [a for a in range(self.constraints.n_groups) if np.isnan(rates[a])]
         if absent:
-            facts["no_gap_seen"] = f"fewer than {self.min_count} people in group {absent[0]}"
+            facts["no_gap_seen"] = f"fewer than {self.min_count:g} people in group {absent[0]}"
+        if warm:
+            facts["warm"] = True
         if mode == "observed-scores":
-            counts = self._scored.count(batch)
-            facts["counts"] = {name: part.tolist() for name, part in counts.items()}
-            self._log_fit(facts)
-            self._scored.add(counts, arm)
+            facts["counts"] = {name: part.tolist() for name, part in self._scored.count(batch).items()}
         else:
-            residuals = self.constraints.residuals(rates[None], np.array([batch.accepted.mean()]))[0]
-            reward = batch.reward(self.loss)
-            facts["reward"] = _finite(reward)
+            overall = np.array([batch.accepted.mean()])
+            residuals = self.constraints.residuals(rates[None], overall)[0]
+            spread = batch.spread()
+            count = 1.0 / np.diag(spread)
+            weights = self.constraints.weights(
+                count[None], np.array([len(batch)]), self.batch_size, spread[None]
+            )
             facts["residuals"] = [_finite(g) for g in residuals.tolist()]
-            self._log_fit(facts)
-            self._search.update_one(arm, reward, residuals.tolist(), rates, len(batch) / self.batch_size)
-        self._mode = mode
-        self._next_batch += 1
-        if np.isnan(batch.labels[batch.accepted]).any():
-            self._waiting[number] = (arm, batch)
-        return number
+            facts["weights"] = weights[0].tolist()
+            facts["effective"] = count.tolist()
+        self.log.append("fit", facts)
+        learned = self._learn(facts)
+        if facts["unlabelled"] and not warm:
+            self._waiting[facts["batch"]] = Waiting(arm, batch, learned)
+        return int(facts["batch"])
+
+    def _facts(self, mode: str, arm: int, n: int, rates: list[float] | None, reward: float) -> dict[str, Any]:
+        return {
+            "batch": self._next_batch,
+            "mode": mode,
+            "tau": self.grid.item(arm),
+            "arm": arm,
+            "n": n,
+            "rates": None if rates is None else [_finite(r) for r in rates],
+            "off_policy": self._selected.item(arm) == 0,
+            "reward": _finite(reward),
+        }
 
     def partial_fit_stats(
         self,
         tau: float,
         reward: float,
-        residuals: Sequence[float],
+        residuals: Sequence[float] | FloatArray,
         n: int,
-        rates: Sequence[float] | None = None,
+        rates: Sequence[float] | FloatArray | None = None,
+        group_counts: Sequence[float] | FloatArray | None = None,
     ) -> int | None:
-        """Learn from a batch's mean reward, residuals [I] (NaN where not seen) and size; hidden scores only."""
-        arm = self._index.get(tau, -1)
+        """Learn from a batch's mean reward and residuals [I] (NaN where not seen) and its size; hidden scores only.
+
+        Arguments:
+            rates: acceptance rates of the groups [G], NaN where not seen; `monotone` needs them.
+            group_counts: people of each group [G], disjoint groups. Without them the gaps count as those of equal groups,
+                which is too narrow for others, and `certificate` says that its bounds do not hold.
+        """
+        arm = self._index.get(tau, -1) if type(tau) is float else -1
         if arm < 0:
             arm = self._arm(tau)
-        values = [float(g) for g in residuals]
-        if len(values) != self.constraints.size:
-            raise OfsError(
-                f"residuals must have {self.constraints.size} entries {self.constraints.names}, got {len(values)}"
+        reward = number("reward", reward, least=-self.loss, most=1.0, unknown=True)
+        names, n_groups = self.constraints.names, self.constraints.n_groups
+        values = row("residuals", residuals, len(names), "one a constraint", least=-2.0, most=1.0)
+        n = whole("n", n)
+        shown = None if rates is None else row("rates", rates, n_groups, "one a group", least=0.0, most=1.0)
+        sizes = None
+        if group_counts is not None:
+            sizes = row(
+                "group_counts", group_counts, n_groups, "one a group", least=0.0, most=n, unknown=False
             )
-        if not abs(reward) < 1e308 and reward == reward:
-            raise OfsError(f"reward must be finite or NaN, got {reward!r}")
-        if any(abs(g) > 1e308 for g in values):
-            raise OfsError(f"residuals must be finite or NaN, got {values}")
-        if n < 0:
-            raise OfsError(f"n must be at least 0, got {n!r}")
+            if sum(sizes) > n:
+                raise OfsError(
+                    f"group_counts must be of disjoint groups: they sum to {sum(sizes):g}, and n is {n}"
+                )
         if self._mode == "observed-scores":
             raise OfsError(
                 "partial_fit_stats is for hidden scores; this bandit learns from observed scores: use partial_fit"
             )
-        if self._search_config.monotone and rates is None:
-            raise OfsError("rates must be given: monotone bounds are built from the groups' acceptance rates")
+        if self.shadow:
+            raise OfsError(f"partial_fit_stats is for hidden scores: {HIDDEN_IN_SHADOW}")
+        for name, given in (("rates", shown), ("group_counts", sizes)):
+            if given is None and self._search_config.needs_rates:
+                raise OfsError(
+                    f"{name} must be given: these bounds are built from the groups' acceptance rates and sizes"
+                )
         if n == 0:
             self.log.append("empty", {"tau": float(tau), "arm": arm})
             return None
-        facts = {
-            "batch": self._next_batch,
-            "mode": "ofs",
-            "tau": float(tau),
-            "arm": arm,
-            "n": int(n),
-            "rates": None if rates is None else [_finite(float(r)) for r in rates],
-            "off_policy": bool(self._selected.item(arm) == 0),
-            "reward": _finite(float(reward)),
-            "residuals": [_finite(g) for g in values],
-        }
-        self._log_fit(facts)
-        row = None if rates is None else np.asarray(rates, dtype=np.float64)
-        self._search.update_one(arm, float(reward), values, row, n / self.batch_size)
-        self._mode = "ofs"
-        self._next_batch += 1
-        return self._next_batch - 1
+        facts = self._facts("ofs", arm, n, shown, reward)
+        facts["residuals"] = [_finite(g) for g in values]
+        if sizes is not None:
+            count = np.array([sizes])
+            facts["weights"] = self.constraints.weights(count, np.array([n]), self.batch_size)[0].tolist()
+            facts["people"] = facts["effective"] = sizes
+        self.log.append("fit", facts)
+        self._learn(facts)
+        return int(facts["batch"])
+
+    def _learn(self, event: Mapping[str, Any]) -> bool:
+        """Learn from what the log holds of a batch; return whether the search learned from it (blocks skip their first half)."""
+        learned = True
+        if event["mode"] == "observed-scores":
+            counts = {name: np.array(part, dtype=np.float64) for name, part in event["counts"].items()}
+            self._scored.add(counts, event["arm"])
+        else:
+            rates, people = event["rates"], event.get("effective")
+            weights = event.get("weights")
+            self._sizes_known &= weights is not None
+            learned = self._search.update_one(
+                event["arm"],
+                _number(event["reward"]),
+                [_number(g) for g in event["residuals"]],
+                None if rates is None else np.array([_number(r) for r in rates]),
+                event["n"] / self.batch_size,
+                weights,
+                None if people is None else np.array(people),
+                _batch(event),
+            )
+        self._mode = event["mode"]
+        self._next_batch = event["batch"] + 1
+        return learned
 
     def add_labels(self, number: int, labels: object) -> bool:
         """Complete an earlier batch with labels [n] (NaN where still unknown); return whether it is complete now.
 
         Raises: OfsError when the batch is not waiting, or when a known label would change.
         """
-        if number not in self._waiting:
+        waiting = self._waiting.get(number) if isinstance(number, int | np.integer) else None
+        if waiting is None:
             raise OfsError(
                 f"number must be that of a batch that waits for labels {sorted(self._waiting)[:5]}, got {number!r}"
             )
-        arm, batch = self._waiting[number]
+        batch = waiting.batch
         full = check_batch(
             groups=batch.membership,
             accepted=batch.accepted,
@@ -353,28 +449,38 @@ class ThresholdBandit:
         if (~np.isnan(full.labels) & known & (full.labels != batch.labels)).any():
             raise OfsError(f"labels must not change what is known already, in batch {number}")
         merged = attrs.evolve(batch, labels=np.where(known, batch.labels, full.labels))
-        complete = not np.isnan(merged.labels[merged.accepted]).any()
-        facts: dict[str, Any] = {"batch": number, "arm": arm, "complete": complete, "mode": self._mode}
+        left = int(np.isnan(merged.labels[merged.accepted]).sum())
+        facts: dict[str, Any] = {
+            "batch": int(number),
+            "arm": waiting.arm,
+            "complete": left == 0,
+            "unlabelled": left,
+            "mode": self._mode,
+            "n": len(batch),
+            "accepted": int(merged.accepted.sum()),
+            "reward": _finite(merged.reward(self.loss)),
+            "learned": waiting.learned,
+        }
         if self._mode == "observed-scores":
             new = attrs.evolve(batch, labels=np.where(known, np.nan, full.labels))
-            counts = {
-                name: part for name, part in self._scored.count(new).items() if name in ("labelled", "good")
-            }
-            facts["counts"] = {name: part.tolist() for name, part in counts.items()}
-            self.log.append("labels", facts)
-            self._scored.add_labels(counts)
-        else:
-            reward = merged.reward(self.loss)
-            facts["reward"] = _finite(reward)
-            facts["n"] = len(batch)
-            self.log.append("labels", facts)
-            if complete:
-                self._search.add_late_reward(arm, reward, len(batch) / self.batch_size)
-        if complete:
+            counts = self._scored.count(new)
+            facts["counts"] = {name: counts[name].tolist() for name in ("labelled", "good")}
+        self.log.append("labels", facts)
+        self._learn_labels(facts)
+        if left == 0:
             del self._waiting[number]
         else:
-            self._waiting[number] = (arm, merged)
-        return complete
+            self._waiting[number] = attrs.evolve(waiting, batch=merged)
+        return left == 0
+
+    def _learn_labels(self, event: Mapping[str, Any]) -> None:
+        """Learn from what the log holds of labels that came late."""
+        if event["mode"] == "observed-scores":
+            self._scored.add_labels({k: np.array(v, dtype=np.float64) for k, v in event["counts"].items()})
+        elif event["complete"]:
+            weight = event["n"] / self.batch_size
+            reward = _number(event["reward"])
+            self._search.add_late_reward(event["arm"], reward, weight, event["learned"], _batch(event))
 
     def warm_start(
         self, *, scores: object, groups: object, accepted: object, labels: object, tau: float | None = None
@@ -382,29 +488,25 @@ class ThresholdBandit:
         """Learn from decisions taken before this bandit, with observed scores; at the incumbent unless tau is given.
 
         The past need not have followed a threshold: rates at every threshold come from the scores, and labels from
-        whoever was accepted.
+        whoever was accepted. Labels that are unknown stay so.
         """
         if self._mode == "ofs":
             raise OfsError(
                 "warm_start needs observed scores; this bandit learns by ofs: replay an earlier log instead"
             )
-        number = self.partial_fit(
-            self.grid.item(self.incumbent) if tau is None else tau,
-            scores=scores,
-            groups=groups,
-            accepted=accepted,
-            labels=labels,
+        arm = self.incumbent if tau is None else self._arm(tau)
+        batch = check_batch(
+            groups=groups, accepted=accepted, labels=labels, scores=scores, n_groups=self.constraints.n_groups
         )
-        if number is not None:
-            self._waiting.pop(number, None)
-
-    def _log_fit(self, facts: dict[str, Any]) -> None:
-        self.log.append("fit", facts)
+        if batch.scores is None:
+            raise OfsError("scores must be given: warm_start learns from observed scores")
+        self._fit(arm, batch, warm=True)
 
     def _arm(self, tau: float) -> int:
-        arm = self._index.get(float(tau))
+        tau = number("tau", tau)
+        arm = self._index.get(tau)
         if arm is None:
-            nearest = float(self.grid[np.abs(self.grid - tau).argmin()]) if tau == tau else float("nan")
+            nearest = float(self.grid[np.abs(self.grid - tau).argmin()])
             raise OfsError(
                 f"tau must lie on the grid, got {tau!r}; the nearest grid threshold is {nearest!r}"
             )
@@ -421,34 +523,31 @@ class ThresholdBandit:
         """Return the threshold to deploy; the incumbent before any data."""
         if self._mode is None or self._next_batch == 0:
             return self.grid.item(self.incumbent)
-        arm = (
-            self._scored.choose()[0] if self._mode == "observed-scores" else int(self._search.recommend()[0])
-        )
-        return self.grid.item(arm)
+        if self._mode == "observed-scores":
+            return self.grid.item(self._scored.choose()[0])
+        if not self._every_group_seen():
+            return self.grid.item(self.incumbent)
+        return self.grid.item(int(self._search.recommend()[0]))
+
+    def bounds(self) -> tuple[FloatArray, FloatArray]:
+        """Return lower and upper bounds of the residuals at every threshold, margin included, float arrays [M, I]."""
+        if self._mode == "observed-scores":
+            return self._scored.bounds(self._search_config.delta)
+        lower, upper = self._search.bounds()
+        return lower[0], upper[0]
+
+    def feasibility(self) -> list[Verdict]:
+        """Return what is known of every threshold: reward, residuals with bounds, and a verdict; see `verdicts.Verdict`."""
+        return verdicts(self)
 
     def certificate(self) -> dict[str, Any]:
         """Return thresholds whose upper residual bounds are at or below 0, with the bounds.
 
-        At `beta = 1` and for a population at rest all bounds hold together with probability 1 - delta; with a smaller beta
-        the entry `holds` says that they are narrower than that.
+        The entry `holds` says whether the bounds hold together with probability 1 - delta for a population at rest, and
+        `when` whether in all rounds at once or only at one moment that was fixed before: whoever looks at fixed-time bounds
+        again and again will at some time see one that fails. `why` names what stands in the way.
         """
-        if self._mode == "observed-scores":
-            upper = self._scored.upper_residuals(self._search_config.delta)
-            holds = self._observed_config.discount == 1.0
-            note = "Hoeffding, all thresholds and groups at once, decayed counts as sample sizes"
-        else:
-            upper = self._search.bounds()[1][0]
-            holds = self._search_config.beta >= 1.0
-            note = f"sub-Gaussian, beta = {self._search_config.beta}"
-        certified = np.flatnonzero((upper <= 0.0).all(axis=1))
-        return {
-            "delta": self._search_config.delta,
-            "holds": holds,
-            "bounds": note,
-            "certified": [
-                {"tau": self.grid.item(j), "upper_residuals": upper[j].tolist()} for j in certified.tolist()
-            ],
-        }
+        return certificate(self)
 
     def report(self) -> dict[str, Any]:
         """Return a summary of what was played and learned."""
@@ -472,57 +571,59 @@ class ThresholdBandit:
     # ------------------------------------------------------------------ state
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that decides what comes next; `load_state_dict` of it resumes bit for bit."""
+        """Return all that decides what comes next, with the log's head.
+
+        `load_state_dict` of it resumes bit for bit with a new log; `sfumato_ofs.resume(path, state)` goes on in the same log.
+        Batches that wait for labels are in it (people's scores and groups among them), and in no log.
+        """
         self._search.settle()
         return copy.deepcopy(
             {
                 "version": STATE_VERSION,
                 "settings": self._settings,
+                "head": attrs.asdict(self.log.head),
                 "round": self.round,
                 "mode": self._mode,
                 "next_batch": self._next_batch,
+                "sizes_known": self._sizes_known,
+                "groups_seen": self._groups_seen,
                 "selected": self._selected,
                 "proposal": self.proposal,
                 "waiting": self._waiting,
-                "search": _moving(
-                    self._search, ("config", "statistics", "_constraints", "_rates", "allowed")
-                ),
-                "statistics": _moving(self._search.statistics, ("config",)),
-                "rates": None if self._search._rates is None else _moving(self._search._rates, ("levels",)),
-                "scored": self._scored.state(),
+                **parts(self._search, self._scored),
             }
         )
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume from `state_dict`. The log notes where.
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resume from `state_dict`. The log notes where, and the head of the log that the state came from.
 
-        Raises: OfsError when the state is of another version or of a bandit with other settings.
+        Raises: OfsError naming the entry when the state is damaged, of another version or of a bandit with other settings.
         """
-        if state.get("version") != STATE_VERSION:
-            raise OfsError(f"state must be of version {STATE_VERSION}, got {state.get('version')!r}")
-        if state["settings"] != self._settings:
-            odd = [k for k, v in self._settings.items() if state["settings"].get(k) != v]
-            raise OfsError(f"state belongs to a bandit with another {odd[0] if odd else 'set of settings'}")
-        self.log.append("resume", {"round": state["round"], "batches": state["next_batch"]})
-        self._load(copy.deepcopy(state))
+        check_state(state, self.state_dict())
+        facts = {"round": state["round"], "batches": state["next_batch"], "from": dict(state["head"])}
+        self.log.append("resume", facts)
+        self._load(copy.deepcopy(dict(state)))
 
     def _load(self, state: dict[str, Any]) -> None:
         self.round, self._mode, self._next_batch = state["round"], state["mode"], state["next_batch"]
+        self._sizes_known, self._groups_seen = state["sizes_known"], state["groups_seen"]
         self._selected, self.proposal, self._waiting = state["selected"], state["proposal"], state["waiting"]
-        vars(self._search).update(state["search"])
-        vars(self._search.statistics).update(state["statistics"])
-        if state["rates"] is not None:
-            vars(self._search._rates).update(state["rates"])
-        self._scored.load(state["scored"])
+        load_parts(state, self._search, self._scored)
 
 
 _REASONS = list(Reason)
 
 
-def _moving(thing: object, fixed: tuple[str, ...]) -> dict[str, Any]:
-    return {name: value for name, value in vars(thing).items() if name not in fixed}
-
-
 def _finite(x: float) -> float | None:
     """Return x, or None where JSON has no number for it."""
     return x if -1e308 < x < 1e308 else None
+
+
+def _batch(event: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return an event's overall acceptance rate and number of people, where it has them."""
+    n = event["n"]
+    return (event["accepted"] / n, float(n)) if "accepted" in event else None
+
+
+def _number(x: float | None) -> float:
+    return float("nan") if x is None else x
