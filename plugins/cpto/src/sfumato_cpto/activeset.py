@@ -18,12 +18,14 @@ from math import sqrt
 import numba
 import numpy as np
 
+from sfumato_cpto.products import combine
+
 SOLVED, INFEASIBLE, LIMIT = 0, 1, 2
 BOX, OBSTACLE, SPEED, BARRIER = 0, 1, 2, 3
 _FAST = {"nnan", "nsz", "contract", "reassoc"}
 
 
-@numba.njit(cache=True, fastmath=_FAST)
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
 def _inner(row, cand, i, j, n_tail, n_free):
     # Rows hold [tail x | shared x | tail y | shared y]; tails meet only within one candidate.
     total = 0.0
@@ -37,7 +39,7 @@ def _inner(row, cand, i, j, n_tail, n_free):
     return total
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _append(row, cand, soft, chol, count, n_tail, n_free):
     # Extend the Cholesky factor of A A' (+ softness) by row number `count`; return its squared pivot, relative.
     own = _inner(row, cand, count, count, n_tail, n_free) + soft[count]
@@ -54,7 +56,7 @@ def _append(row, cand, soft, chol, count, n_tail, n_free):
     return relative
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _remove(row, cand, soft, rhs, ids, multiplier, chol, count, at):
     # Drop row `at`; the trailing factor absorbs the deleted column by a rank-one update.
     size = count - at - 1
@@ -86,7 +88,7 @@ def _remove(row, cand, soft, rhs, ids, multiplier, chol, count, at):
     return count - 1
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
 def _solve_factor(chol, count, b, out):
     for i in range(count):
         value = b[i]
@@ -100,7 +102,7 @@ def _solve_factor(chol, count, b, out):
         out[i] = value / chol[i, i]
 
 
-@numba.njit(cache=True, fastmath=_FAST)
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
 def _fill(row, at, kind, i, group, j, k, sign, rows, normal, gamma, direction, root_p, n_tail, n_free, n):
     # Write the row named by (kind, candidate i, group or axis, obstacle j, sample k) in u coordinates.
     for h in range(2 * n_free):
@@ -131,22 +133,187 @@ def _fill(row, at, kind, i, group, j, k, sign, rows, normal, gamma, direction, r
             row[at, axis * n_free + h] /= root_p[i]
 
 
-@numba.njit(cache=True, fastmath=_FAST)
-def _evaluate(u_tail, u_shared, root_p, rows_t, base, sample, buffer, n_tail, n_free):
-    c = u_tail.shape[0]
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
+def _limit(kind, i, group, j, k, sign, direction, base, low, high, speed_cap, normal, level, gamma):
+    # Right-hand side of the row of that name, the fixed coefficients' share taken off.
+    if kind == BOX:
+        axis, part = group // 4, group % 4
+        end = high[axis, i, part, k] if sign > 0.0 else -low[axis, i, part, k]
+        return end - sign * base[axis, part, k]
+    if kind == SPEED:
+        return speed_cap[i, k] - direction[0] * base[0, 1, k] - direction[1] * base[1, 1, k]
+    value = normal[0, i, j, k] * base[0, 0, k] + normal[1, i, j, k] * base[1, 0, k] - level[i, j, k]
+    if kind == BARRIER:
+        before = normal[0, i, j, k - 1] * base[0, 0, k - 1] + normal[1, i, j, k - 1] * base[1, 0, k - 1]
+        value -= (1.0 - gamma[k - 1]) * (before - level[i, j, k - 1])
+    return value
+
+
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
+def _evaluate(u_tail, u_shared, root_p, rows_t, base, buffer, sample):
+    c, _, n_tail = u_tail.shape
     for axis in range(2):
         for i in range(c):
             for h in range(n_tail):
-                buffer[i, h] = u_tail[i, axis, h] / root_p[i]
-            for h in range(n_tail, n_free):
-                buffer[i, h] = u_shared[axis, h - n_tail]
-        np.dot(buffer, rows_t[axis], sample[axis * c : (axis + 1) * c])
-        for i in range(c):
-            for k in range(sample.shape[1]):
-                sample[axis * c + i, k] += base[axis, k]
+                buffer[0, h] = u_tail[i, axis, h] / root_p[i]
+            for h in range(u_shared.shape[1]):
+                buffer[0, n_tail + h] = u_shared[axis, h]
+            combine(base, axis, buffer, 0, 0, rows_t[axis], sample, axis * c + i)
 
 
-@numba.njit(cache=True, fastmath=_FAST)
+@numba.njit(cache=True, error_model="numpy")
+def _known(ids, count, kind, i, j, k):
+    for q in range(count):
+        if ids[q, 0] == kind and ids[q, 1] == i and ids[q, 3] == j and ids[q, 4] == k:
+            return True
+    return False
+
+
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
+def _worst_box(i, sample, low, high, active_group, row_norm, tolerance, best, score):
+    # Most groups are satisfied, and counting (which vectorises) shows that; only the others are looked through.
+    n = sample.shape[3]
+    for axis in range(2):
+        for part in range(4):
+            if not active_group[axis, part]:
+                continue
+            broken = 0
+            for k in range(n):
+                value = sample[axis, i, part, k]
+                broken += (
+                    1
+                    if (value - high[axis, i, part, k] > tolerance)
+                    | (low[axis, i, part, k] - value > tolerance)
+                    else 0
+                )
+            if broken == 0:
+                continue
+            for k in range(0 if part == 3 else 1, n):
+                over = sample[axis, i, part, k] - high[axis, i, part, k]
+                under = low[axis, i, part, k] - sample[axis, i, part, k]
+                most = max(over, under)
+                if most > tolerance and most / row_norm[axis, i, part, k] > score[0]:
+                    score[0], score[1] = most / row_norm[axis, i, part, k], most
+                    score[2] = 1.0 if over > under else -1.0
+                    best[0], best[1], best[2], best[3] = BOX, axis * 4 + part, 0, k
+
+
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
+def _worst_speed(i, sample, speed_cap, row_norm, tolerance, best, score):
+    n = sample.shape[3]
+    broken = 0
+    for k in range(n):
+        vx, vy, cap = sample[0, i, 1, k], sample[1, i, 1, k], speed_cap[i, k]
+        broken += 1 if vx * vx + vy * vy > cap * cap + tolerance else 0
+    if broken == 0:
+        return
+    for k in range(1, n):
+        vx, vy = sample[0, i, 1, k], sample[1, i, 1, k]
+        norm = sqrt(vx * vx + vy * vy)
+        over = norm - speed_cap[i, k]
+        if over > tolerance and over / row_norm[0, i, 1, k] > score[0]:
+            score[0], score[1], score[2] = over / row_norm[0, i, 1, k], over, 1.0
+            score[3], score[4] = vx / norm, vy / norm
+            best[0], best[1], best[2], best[3] = SPEED, 0, 0, k
+
+
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
+def _worst_obstacle(
+    kind, i, first, sample, present, normal, level, obstacle_norm, gamma, soft, ids, count, tolerance, short, best, score
+):  # fmt: skip
+    # Half-planes (OBSTACLE), or the barrier condition between neighbours in time (BARRIER).
+    n = sample.shape[3]
+    for j in range(present.shape[1]):
+        if not present[i, j]:
+            continue
+        for k in range(n):
+            across = normal[0, i, j, k] * sample[0, i, 0, k] + normal[1, i, j, k] * sample[1, i, 0, k]
+            short[k] = level[i, j, k] - across
+        if kind == BARRIER:
+            for k in range(n - 1, first - 1, -1):
+                short[k] -= (1.0 - gamma[k - 1]) * short[k - 1]
+        broken = 0
+        for k in range(n):
+            broken += 1 if short[k] > tolerance else 0
+        if broken == 0:
+            continue
+        for k in range(first, n):
+            if short[k] > tolerance and short[k] / obstacle_norm[i, j, k] > score[0]:
+                # A soft row rests where its multiplier pays for the slack; it is not violated again.
+                if soft and _known(ids, count, kind, i, j, k):
+                    continue
+                score[0], score[1], score[2] = short[k] / obstacle_norm[i, j, k], short[k], 1.0
+                best[0], best[1], best[2], best[3] = kind, 0, j, k
+
+
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
+def _settle(row, cand, soft, rhs, ids, multiplier, chol, count, u0_tail, u0_shared, target, step):
+    # Multipliers that make every kept row tight; where one would be negative, walk to it and drop it.
+    n_tail, n_shared = u0_tail.shape[2], u0_shared.shape[1]
+    n_free = n_tail + n_shared
+    while count > 0:
+        for i in range(count):
+            value = -rhs[i]
+            for axis in range(2):
+                for h in range(n_tail):
+                    value += row[i, axis * n_free + h] * u0_tail[cand[i], axis, h]
+                for h in range(n_shared):
+                    value += row[i, axis * n_free + n_tail + h] * u0_shared[axis, h]
+            target[i] = value
+        _solve_factor(chol, count, target, step)
+        length = 1.0
+        at = -1
+        for i in range(count):
+            if step[i] < 0.0:
+                ratio = multiplier[i] / (multiplier[i] - step[i])
+                if at < 0 or ratio < length:
+                    length = ratio
+                    at = i
+        for i in range(count):
+            multiplier[i] += length * (step[i] - multiplier[i])
+        if at < 0:
+            break
+        count = _remove(row, cand, soft, rhs, ids, multiplier, chol, count, at)
+    return count
+
+
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
+def _primal(row, cand, multiplier, count, u0_tail, u0_shared, u_tail, u_shared):
+    n_tail, n_shared = u0_tail.shape[2], u0_shared.shape[1]
+    n_free = n_tail + n_shared
+    u_tail[:] = u0_tail
+    u_shared[:] = u0_shared
+    for i in range(count):
+        for axis in range(2):
+            for h in range(n_tail):
+                u_tail[cand[i], axis, h] -= multiplier[i] * row[i, axis * n_free + h]
+            for h in range(n_shared):
+                u_shared[axis, h] -= multiplier[i] * row[i, axis * n_free + n_tail + h]
+
+
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
+def _let_go(row, cand, soft, rhs, ids, multiplier, chol, count, step):
+    # The row to enter depends on the active ones: move along the dual ray until one of them lets go.
+    # Returns (number of rows left, how far); -1 rows if none ever does, which proves a contradiction.
+    for h in range(count - 1, -1, -1):
+        value = chol[count, h]
+        for q in range(h + 1, count):
+            value -= chol[q, h] * step[q]
+        step[h] = value / chol[h, h]
+    length = -1.0
+    at = -1
+    for h in range(count):
+        if step[h] > 1e-12 and (at < 0 or multiplier[h] / step[h] < length):
+            length = multiplier[h] / step[h]
+            at = h
+    if at < 0:
+        return -1, 0.0
+    for h in range(count):
+        multiplier[h] = max(multiplier[h] - length * step[h], 0.0)
+    return _remove(row, cand, soft, rhs, ids, multiplier, chol, count, at), length
+
+
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
 def solve(
     u0_tail, u0_shared, root_p, rows, rows_t, row_norm, base, low, high, active_group, speed_cap, present, normal, level,
     obstacle_norm, gamma, softness, barrier, first_obstacle, tolerance, limit, ids, n_warm, sample, u_tail, u_shared,
@@ -154,7 +321,7 @@ def solve(
     """Solve one least-distance program; see the module's description.
 
     Arguments: u0_tail [C, 2, n_tail], u0_shared [2, n_shared]: the unconstrained minimiser; rows [2, 4 N, n_free]
-    and its transpose: what a unit of w does to each sample; row_norm [2, 4 N, C]; base [2, 4 N]: samples of the fixed
+    and its transpose: what a unit of w does to each sample; row_norm [2, C, 4 N]; base [2, 4 N]: samples of the fixed
     coefficients; low, high [2 C, 4 N]; normal [2, C, M, N], level [C, M, N]: half-planes normal . position >= level;
     softness: 0, or the diagonal added for obstacle rows (an L2 slack of weight 1 / softness);
     ids [capacity, 5]: names of the active rows, on entry n_warm of them to start from. Outputs: sample, u_tail,
@@ -163,11 +330,11 @@ def solve(
     """
     c = u0_tail.shape[0]
     n_tail = u0_tail.shape[2]
-    n_shared = u0_shared.shape[1]
-    n_free = n_tail + n_shared
+    n_free = n_tail + u0_shared.shape[1]
     n = level.shape[2]
-    m = level.shape[1]
     capacity = ids.shape[0]
+    samples, lows, highs = sample.reshape(2, c, 4, n), low.reshape(2, c, 4, n), high.reshape(2, c, 4, n)
+    norms, bases = row_norm.reshape(2, c, 4, n), base.reshape(2, 4, n)
     row = np.empty((capacity, 2 * n_free))
     cand = np.empty(capacity, dtype=np.int64)
     soft = np.zeros(capacity)
@@ -175,17 +342,11 @@ def solve(
     multiplier = np.zeros(capacity)
     target = np.empty(capacity)
     step = np.empty(capacity)
-    chol = np.zeros((capacity, capacity))
-    buffer = np.empty((c, n_free))
-    best_kind = np.empty(c, dtype=np.int64)
-    best_group = np.empty(c, dtype=np.int64)
-    best_j = np.empty(c, dtype=np.int64)
-    best_k = np.empty(c, dtype=np.int64)
-    best_sign = np.empty(c)
-    best_direction = np.zeros((c, 2))
-    best_rhs = np.empty(c)
-    best_score = np.empty(c)
-    direction = np.zeros(2)
+    chol = np.empty((capacity, capacity))
+    buffer = np.empty((1, n_free))
+    short = np.empty(n)
+    best = np.zeros((c, 4), dtype=np.int64)  # kind, group, j, k of each candidate's most violated row
+    score = np.zeros((c, 5))  # violation in units of u, violation, sign, direction of a speed row
     count = 0
     iterations = 0
     worst = 0.0
@@ -194,216 +355,56 @@ def solve(
         kind, i, group, j, k = ids[at, 0], ids[at, 1], ids[at, 2], ids[at, 3], ids[at, 4]
         if kind == SPEED:
             continue
-        sign = 1.0
-        if kind == BOX and group >= 8:
-            sign = -1.0
-            group -= 8
+        sign = -1.0 if kind == BOX and group >= 8 else 1.0
+        part = group % 8
         _fill(
-            row, count, kind, i, group, j, k, sign, rows, normal, gamma, direction, root_p, n_tail, n_free, n
+            row,
+            count,
+            kind,
+            i,
+            part,
+            j,
+            k,
+            sign,
+            rows,
+            normal,
+            gamma,
+            score[0, 3:],
+            root_p,
+            n_tail,
+            n_free,
+            n,
         )
-        axis = group // 4
-        index = (group % 4) * n + k
+        rhs[count] = _limit(
+            kind, i, part, j, k, sign, score[0, 3:], bases, lows, highs, speed_cap, normal, level, gamma
+        )
         cand[count] = i
-        soft[count] = 0.0
-        if kind == BOX:
-            r = axis * c + i
-            rhs[count] = (high[r, index] if sign > 0 else -low[r, index]) - sign * base[axis, index]
-        elif kind == OBSTACLE:
-            rhs[count] = -level[i, j, k] + normal[0, i, j, k] * base[0, k] + normal[1, i, j, k] * base[1, k]
-            soft[count] = softness
-        else:
-            keep = 1.0 - gamma[k - 1]
-            rhs[count] = -(level[i, j, k] - keep * level[i, j, k - 1])
-            for ax in range(2):
-                rhs[count] += (
-                    normal[ax, i, j, k] * base[ax, k] - keep * normal[ax, i, j, k - 1] * base[ax, k - 1]
-                )
-            soft[count] = softness
+        soft[count] = 0.0 if kind == BOX else softness
         if _append(row, cand, soft, chol, count, n_tail, n_free) > 1e-9:
             for h in range(5):
                 ids[count, h] = ids[at, h]
             multiplier[count] = 0.0
             count += 1
     while True:
-        # Multipliers that make every kept row tight; where one would be negative, walk to it and drop it.
-        while count > 0:
-            for i in range(count):
-                value = -rhs[i]
-                for axis in range(2):
-                    for h in range(n_tail):
-                        value += row[i, axis * n_free + h] * u0_tail[cand[i], axis, h]
-                    for h in range(n_shared):
-                        value += row[i, axis * n_free + n_tail + h] * u0_shared[axis, h]
-                target[i] = value
-            _solve_factor(chol, count, target, step)
-            length = 1.0
-            at = -1
-            for i in range(count):
-                if step[i] < 0.0:
-                    ratio = multiplier[i] / (multiplier[i] - step[i])
-                    if at < 0 or ratio < length:
-                        length = ratio
-                        at = i
-            for i in range(count):
-                multiplier[i] += length * (step[i] - multiplier[i])
-            if at < 0:
-                break
-            count = _remove(row, cand, soft, rhs, ids, multiplier, chol, count, at)
-        u_tail[:] = u0_tail
-        u_shared[:] = u0_shared
-        for i in range(count):
-            for axis in range(2):
-                for h in range(n_tail):
-                    u_tail[cand[i], axis, h] -= multiplier[i] * row[i, axis * n_free + h]
-                for h in range(n_shared):
-                    u_shared[axis, h] -= multiplier[i] * row[i, axis * n_free + n_tail + h]
-        _evaluate(u_tail, u_shared, root_p, rows_t, base, sample, buffer, n_tail, n_free)
+        count = _settle(row, cand, soft, rhs, ids, multiplier, chol, count, u0_tail, u0_shared, target, step)
+        _primal(row, cand, multiplier, count, u0_tail, u0_shared, u_tail, u_shared)
+        _evaluate(u_tail, u_shared, root_p, rows_t, base, buffer, sample)
         # The most violated row of each candidate, in units of u.
         worst = 0.0
         lead = -1
         for i in range(c):
-            best_score[i] = 0.0
-            found = 0.0
-            for axis in range(2):
-                r = axis * c + i
-                for group in range(4):
-                    if not active_group[axis, group]:
-                        continue
-                    lo = group * n
-                    score = 0.0
-                    for k in range(lo + 1, lo + n):
-                        score = max(
-                            score,
-                            max(sample[r, k] - high[r, k], low[r, k] - sample[r, k]) / row_norm[axis, k, i],
-                        )
-                    if group == 3:
-                        k = lo
-                        score = max(
-                            score,
-                            max(sample[r, k] - high[r, k], low[r, k] - sample[r, k]) / row_norm[axis, k, i],
-                        )
-                    if score > best_score[i]:
-                        first = lo if group == 3 else lo + 1
-                        for k in range(first, lo + n):
-                            over = sample[r, k] - high[r, k]
-                            under = low[r, k] - sample[r, k]
-                            scaled = max(over, under) / row_norm[axis, k, i]
-                            if scaled > best_score[i] and max(over, under) > tolerance:
-                                best_score[i] = scaled
-                                found = max(over, under)
-                                best_kind[i] = BOX
-                                best_sign[i] = 1.0 if over > under else -1.0
-                                best_group[i] = axis * 4 + group
-                                best_j[i] = 0
-                                best_k[i] = k - lo
-                                if over > under:
-                                    best_rhs[i] = high[r, k] - base[axis, k]
-                                else:
-                                    best_rhs[i] = -low[r, k] + base[axis, k]
-            for k in range(1, n):
-                vx = sample[i, n + k]
-                vy = sample[c + i, n + k]
-                cap = speed_cap[i, k]
-                square = vx * vx + vy * vy
-                if square > cap * cap + tolerance:
-                    norm = sqrt(square)
-                    if norm - cap > tolerance:
-                        scaled = (norm - cap) / row_norm[0, n + k, i]
-                        if scaled > best_score[i]:
-                            best_score[i] = scaled
-                            found = norm - cap
-                            best_kind[i] = SPEED
-                            best_group[i] = 0
-                            best_j[i] = 0
-                            best_k[i] = k
-                            best_sign[i] = 1.0
-                            best_direction[i, 0] = vx / norm
-                            best_direction[i, 1] = vy / norm
-                            best_rhs[i] = cap
-                            for axis in range(2):
-                                best_rhs[i] -= best_direction[i, axis] * base[axis, n + k]
-            for j in range(m):
-                if not present[i, j]:
-                    continue
-                score = 0.0
-                for k in range(first_obstacle, n):
-                    value = (
-                        level[i, j, k]
-                        - normal[0, i, j, k] * sample[i, k]
-                        - normal[1, i, j, k] * sample[c + i, k]
-                    )
-                    score = max(score, value / obstacle_norm[i, j, k])
-                if score > best_score[i]:
-                    for k in range(first_obstacle, n):
-                        value = (
-                            level[i, j, k]
-                            - normal[0, i, j, k] * sample[i, k]
-                            - normal[1, i, j, k] * sample[c + i, k]
-                        )
-                        scaled = value / obstacle_norm[i, j, k]
-                        # A soft row rests where its multiplier pays for the slack; it is not violated again.
-                        if scaled > best_score[i] and value > tolerance:
-                            known = False
-                            if softness > 0.0:
-                                for q in range(count):
-                                    if (
-                                        ids[q, 0] == OBSTACLE
-                                        and ids[q, 1] == i
-                                        and ids[q, 3] == j
-                                        and ids[q, 4] == k
-                                    ):
-                                        known = True
-                            if not known:
-                                best_score[i] = scaled
-                                found = value
-                                best_kind[i] = OBSTACLE
-                                best_group[i] = 0
-                                best_j[i] = j
-                                best_k[i] = k
-                                best_sign[i] = 1.0
-                                best_rhs[i] = -level[i, j, k]
-                                for axis in range(2):
-                                    best_rhs[i] += normal[axis, i, j, k] * base[axis, k]
-                if barrier:
-                    for k in range(first_obstacle, n):
-                        keep = 1.0 - gamma[k - 1]
-                        value = (
-                            level[i, j, k]
-                            - normal[0, i, j, k] * sample[i, k]
-                            - normal[1, i, j, k] * sample[c + i, k]
-                        )
-                        before = (
-                            normal[0, i, j, k - 1] * sample[i, k - 1]
-                            + normal[1, i, j, k - 1] * sample[c + i, k - 1]
-                        )
-                        value += keep * (before - level[i, j, k - 1])
-                        scaled = value / obstacle_norm[i, j, k]
-                        if scaled > best_score[i] and value > tolerance:
-                            known = False
-                            if softness > 0.0:
-                                for q in range(count):
-                                    if (
-                                        ids[q, 0] == BARRIER
-                                        and ids[q, 1] == i
-                                        and ids[q, 3] == j
-                                        and ids[q, 4] == k
-                                    ):
-                                        known = True
-                            if not known:
-                                best_score[i] = scaled
-                                found = value
-                                best_kind[i] = BARRIER
-                                best_group[i] = 0
-                                best_j[i] = j
-                                best_k[i] = k
-                                best_sign[i] = 1.0
-                                best_rhs[i] = -(level[i, j, k] - keep * level[i, j, k - 1])
-                                for axis in range(2):
-                                    best_rhs[i] += normal[axis, i, j, k] * base[axis, k]
-                                    best_rhs[i] -= keep * normal[axis, i, j, k - 1] * base[axis, k - 1]
-            if best_score[i] > 0.0:
-                worst = max(worst, found)
-                if lead < 0 or best_score[i] > best_score[lead]:
+            score[i, 0] = 0.0
+            _worst_box(i, samples, lows, highs, active_group, norms, tolerance, best[i], score[i])
+            _worst_speed(i, samples, speed_cap, norms, tolerance, best[i], score[i])
+            for kind in (OBSTACLE, BARRIER):
+                if kind == OBSTACLE or barrier:
+                    _worst_obstacle(
+                        kind, i, first_obstacle, samples, present, normal, level, obstacle_norm, gamma,
+                        softness > 0.0, ids, count, tolerance, short, best[i], score[i],
+                    )  # fmt: skip
+            if score[i, 0] > 0.0:
+                worst = max(worst, score[i, 1])
+                if lead < 0 or score[i, 0] > score[lead, 0]:
                     lead = i
         if lead < 0:
             return SOLVED, iterations, count, worst
@@ -412,24 +413,36 @@ def solve(
         iterations += 1
         for turn in range(c):
             i = lead if turn == 0 else turn - 1 if turn - 1 < lead else turn
-            if best_score[i] <= 0.0:
+            if score[i, 0] <= 0.0:
                 continue
-            kind, group, j, k = best_kind[i], best_group[i], best_j[i], best_k[i]
+            kind, group, j, k, sign = best[i, 0], best[i, 1], best[i, 2], best[i, 3], score[i, 2]
             entering = 0.0
             while True:
-                direction[0] = best_direction[i, 0]
-                direction[1] = best_direction[i, 1]
                 _fill(
-                    row, count, kind, i, group, j, k, best_sign[i], rows, normal, gamma, direction, root_p, n_tail,
-                    n_free, n,
+                    row, count, kind, i, group, j, k, sign, rows, normal, gamma, score[i, 3:], root_p, n_tail, n_free, n
                 )  # fmt: skip
+                rhs[count] = _limit(
+                    kind,
+                    i,
+                    group,
+                    j,
+                    k,
+                    sign,
+                    score[i, 3:],
+                    bases,
+                    lows,
+                    highs,
+                    speed_cap,
+                    normal,
+                    level,
+                    gamma,
+                )
                 cand[count] = i
-                rhs[count] = best_rhs[i]
                 soft[count] = softness if kind in (OBSTACLE, BARRIER) else 0.0
                 multiplier[count] = entering
                 ids[count, 0] = kind
                 ids[count, 1] = i
-                ids[count, 2] = group + (8 if kind == BOX and best_sign[i] < 0.0 else 0)
+                ids[count, 2] = group + (8 if kind == BOX and sign < 0.0 else 0)
                 ids[count, 3] = j
                 ids[count, 4] = k
                 if _append(row, cand, soft, chol, count, n_tail, n_free) > 1e-10:
@@ -437,21 +450,8 @@ def solve(
                     break
                 if turn > 0:
                     break  # a dependent row waits until it leads
-                # The row depends on the active ones: move along the dual ray until one of them lets go.
-                for h in range(count - 1, -1, -1):
-                    value = chol[count, h]
-                    for q in range(h + 1, count):
-                        value -= chol[q, h] * step[q]
-                    step[h] = value / chol[h, h]
-                length = -1.0
-                at = -1
-                for h in range(count):
-                    if step[h] > 1e-12 and (at < 0 or multiplier[h] / step[h] < length):
-                        length = multiplier[h] / step[h]
-                        at = h
-                if at < 0:
+                left, length = _let_go(row, cand, soft, rhs, ids, multiplier, chol, count, step)
+                if left < 0:
                     return INFEASIBLE, iterations, count, worst
-                for h in range(count):
-                    multiplier[h] = max(multiplier[h] - length * step[h], 0.0)
+                count = left
                 entering += length
-                count = _remove(row, cand, soft, rhs, ids, multiplier, chol, count, at)

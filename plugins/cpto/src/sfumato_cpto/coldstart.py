@@ -20,7 +20,7 @@ BLEND_SECONDS = 3.0
 _FAST = {"nnan", "nsz", "contract", "reassoc"}
 
 
-@numba.njit(cache=True, fastmath=_FAST)
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
 def _roll(start, goal_y, goal_speed, centre, axes, present, cap, accel, dt, n, jam, stop, path):
     c = goal_y.shape[0]
     m = centre.shape[0]

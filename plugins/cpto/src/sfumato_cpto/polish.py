@@ -27,7 +27,7 @@ CAPACITY = 320
 MAX_SOFT = 3
 
 
-@numba.njit(cache=True, fastmath={"nnan", "nsz", "contract", "reassoc"})
+@numba.njit(cache=True, fastmath={"nnan", "nsz", "contract", "reassoc"}, error_model="numpy")
 def tangents(sample, centre, axes, present, margin, floor, normal, level, norm, square):
     """Write the half-planes at the present positions: normal . p >= level, with `floor` [C, M, N] in place of 1."""
     c = present.shape[0]
@@ -50,7 +50,7 @@ def tangents(sample, centre, axes, present, margin, floor, normal, level, norm, 
                 normal[0, i, j, k] = nx
                 normal[1, i, j, k] = ny
                 level[i, j, k] = floor[i, j, k] + nx * centre[j, 0, k] + ny * centre[j, 1, k]
-                norm[i, j, k] = np.sqrt(nx * nx * square[0, k, i] + ny * ny * square[1, k, i]) + 1e-12
+                norm[i, j, k] = np.sqrt(nx * nx * square[0, i, k] + ny * ny * square[1, i, k]) + 1e-12
 
 
 @attrs.define(eq=False)
@@ -137,7 +137,7 @@ class Polisher:
         c, m, n = problem.n_candidates, problem.n_obstacles, t.n
         tail, shared, root_p, base = self.unconstrained(problem)
         w = problem.weight
-        row_square = self.tail_square[:, :, None] / w + self.shared_square[:, :, None]
+        row_square = self.tail_square[:, None] / w[:, None] + self.shared_square[:, None]  # [2, C, 4 N]
         row_norm = np.sqrt(row_square) + 1e-12
         normal, level = np.zeros((2, c, m, n)), np.zeros((c, m, n))
         norm = np.ones((c, m, n))

@@ -116,6 +116,7 @@ class CPTOSolver:
         self.transcription = Transcription(self.settings)
         self.polisher = Polisher(self.transcription)
         self._admm = self._kernel()
+        self._polish_alone = attrs.evolve(self.settings.stages[-1], iterations=0)
 
     def _kernel(self) -> Callable[..., tuple[int, Array]]:
         if self.settings.kernel == "numpy":
@@ -254,8 +255,7 @@ class CPTOSolver:
         last = s.stages[-1]
         if not cold:
             plans.insert(1, (s.stages[0], "cold"))
-        plans += [(last, "timid"), (attrs.evolve(last, iterations=0), "timid")]
-        plans.append((attrs.evolve(last, iterations=0), "stop"))
+        plans += [(last, "timid"), (self._polish_alone, "timid"), (self._polish_alone, "stop")]
         for stage, start in plans:
             now = time.monotonic()
             if limit is not None and attempts and now + slowest > limit:

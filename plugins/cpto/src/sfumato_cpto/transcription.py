@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato_cpto.barrier import decay
 from sfumato_cpto.bernstein import derivative_matrices, shift_matrix
 from sfumato_cpto.config import PlannerSettings, Stage
 
@@ -32,6 +33,9 @@ class Factors:
         start: [2, 3, n + 1], response to the three fixed coefficients.
         box_weight: [2, 4], penalty of each group of bounds, 0 where nothing is bounded.
         heading_tail, heading_shared: [N, n + 1]; heading_start: [2, n + 1].
+        tail_rows [2, f, 4 N], shared_rows [2, g, 4 N], heading_tail_rows [f', N], heading_shared_rows [g', N]: the columns
+            of the maps that are not zero, as rows, for the compiled kernel: they belong to the last f, g, f', g'
+            coefficients; g = g' = 0 where nothing is shared exactly.
     """
 
     tail: Array
@@ -41,6 +45,10 @@ class Factors:
     heading_tail: Array
     heading_shared: Array
     heading_start: Array
+    tail_rows: Array
+    shared_rows: Array
+    heading_tail_rows: Array
+    heading_shared_rows: Array
 
 
 def _solve_maps(q: Array, n_fixed: int, n_shared: int) -> tuple[Array, Array, Array]:
@@ -68,9 +76,11 @@ class Transcription:
         self.n_coefficients = s.degree + 1
         self.p, self.p1, self.p2, self.p3 = derivative_matrices(s.degree, s.n_samples, s.dt)
         self.samples = np.ascontiguousarray(np.vstack([self.p, self.p1, self.p2, self.p3]).T)  # [n + 1, 4 N]
+        self.heading_curves = np.ascontiguousarray(self.p[:, 2:].T)  # heading and yaw rate fix the first two
         self.times = np.arange(self.n) * s.dt
         self.shift = shift_matrix(s.degree, s.dt / self.duration)
         self.gamma = np.linspace(s.gamma[0], s.gamma[1], self.n - 1)
+        self.decay = decay(self.gamma)
         self.lane_rows = np.arange(self.n) >= s.n_consensus + 2
         w = s.weights
         lane = self.p[self.lane_rows]
@@ -128,12 +138,21 @@ class Transcription:
         if not exact:
             shareds = [np.zeros_like(t) for t in tails]
             rest = np.zeros_like(rest)
+        tail, shared = np.ascontiguousarray(np.stack(tails)), np.ascontiguousarray(np.stack(shareds))
+        heading_tail, heading_shared = self.p @ apart, self.p @ rest
+        first, first_heading = max(N_FIXED, n_shared), max(2, n_shared)
+        common = N_FIXED if exact else self.n_coefficients
+        common_heading = 2 if exact else self.n_coefficients
         return Factors(
-            tail=np.ascontiguousarray(np.stack(tails)),
-            shared=np.ascontiguousarray(np.stack(shareds)),
+            tail=tail,
+            shared=shared,
             start=np.stack(starts),
             box_weight=box_weight,
-            heading_tail=np.ascontiguousarray(self.p @ apart),
-            heading_shared=np.ascontiguousarray(self.p @ rest),
+            heading_tail=np.ascontiguousarray(heading_tail),
+            heading_shared=np.ascontiguousarray(heading_shared),
             heading_start=response,
+            tail_rows=np.ascontiguousarray(tail[:, :, first:].transpose(0, 2, 1)),
+            shared_rows=np.ascontiguousarray(shared[:, :, common:].transpose(0, 2, 1)),
+            heading_tail_rows=np.ascontiguousarray(heading_tail[:, first_heading:].T),
+            heading_shared_rows=np.ascontiguousarray(heading_shared[:, common_heading:].T),
         )
