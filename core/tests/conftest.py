@@ -29,7 +29,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(TOYS), os.environ.g
 def sfumato(tmp_path):
     """Call the command line in a process of its own, with the toys installed and a store under tmp_path."""
 
-    def call(*words: str, check: int | None = None, env: dict[str, str] | None = None, timeout: float = 60):
+    def call(*words: str, check: int | None = None, env: dict[str, str] | None = None, timeout: float = 180):
         done = subprocess.run(
             [sys.executable, "-m", "sfumato", *words],
             capture_output=True,
