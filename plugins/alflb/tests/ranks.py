@@ -75,26 +75,78 @@ def worker(rank: int, world: int, port: int, folder: str) -> None:
         torch.distributed.destroy_process_group()
 
 
-def fsdp_worker(rank: int, world: int, port: int, folder: str) -> None:
-    """FSDP2 shards the weights and must leave the router's buffers whole, plain and float32."""
+class Layers(torch.nn.Module):
+    """The three routers as one module, so that it can be wrapped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = routers()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([layer(x).weights.sum() for layer in self.layers])
+
+
+def wrapped_worker(rank: int, world: int, port: int, folder: str) -> None:
+    """The same training under FSDP2, under DDP with accumulation, and with DTensors."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     try:
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-        from torch.distributed.tensor import DTensor
-
-        layers = routers()
-        mesh = init_device_mesh("cpu", (world,))
-        for layer in layers:
-            fully_shard(layer, mesh=mesh, mp_policy=MixedPrecisionPolicy(param_dtype=torch.bfloat16))
-            assert isinstance(layer.weight, DTensor)
-        train(layers, range(rank, rank + 1), world, range(N_STEPS))
-        for layer in layers:
-            assert type(layer.bias) is torch.Tensor and layer.bias.dtype == torch.float32
-        torch.save(state_of(layers), Path(folder) / f"fsdp-{rank}.pt")
+        fsdp(rank, world, folder)
+        ddp(rank, world, folder)
+        dtensor(rank, world, folder)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def ddp(rank: int, world: int, folder: str) -> None:
+    """DDP sends rank 0's buffers to all before every forward: four microbatches a step, all synchronised."""
+    model = torch.nn.parallel.DistributedDataParallel(Layers())
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    Balancer(model).install(optimizer)
+    for step in range(N_STEPS):
+        for micro in range(4):
+            model(batch(step)[micro * world + rank :: 4 * world]).sum().backward()
+        optimizer.step()
+    torch.save(state_of(model.module.layers), Path(folder) / f"ddp-{rank}.pt")
+
+
+def dtensor(rank: int, world: int, folder: str) -> None:
+    """Router and tokens as DTensors: weights and buffers replicated, tokens sharded."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import DTensor, Shard, distribute_module, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (world,))
+    layers = routers()
+    for layer in layers:
+        distribute_module(layer, mesh)
+        assert isinstance(layer.bias, DTensor)
+    balancer = Balancer(layers)
+    for step in range(N_STEPS):
+        for layer in layers:
+            layer(distribute_tensor(batch(step), mesh, [Shard(0)])).weights.sum().backward()
+        balancer.step()
+    assert all(report.max_abs_bias > 0 for report in balancer.reports().values())
+    states = layers.state_dict()
+    layers.load_state_dict(states)
+    plain = {k: v.to_local().clone() for k, v in states.items() if "weight" not in k}
+    torch.save(plain, Path(folder) / f"dtensor-{rank}.pt")
+
+
+def fsdp(rank: int, world: int, folder: str) -> None:
+    """FSDP2 shards the weights and must leave the router's buffers whole, plain and float32."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+    from torch.distributed.tensor import DTensor
+
+    layers = routers()
+    mesh = init_device_mesh("cpu", (world,))
+    for layer in layers:
+        fully_shard(layer, mesh=mesh, mp_policy=MixedPrecisionPolicy(param_dtype=torch.bfloat16))
+        assert isinstance(layer.weight, DTensor)
+    train(layers, range(rank, rank + 1), world, range(N_STEPS))
+    for layer in layers:
+        assert type(layer.bias) is torch.Tensor and layer.bias.dtype == torch.float32
+    torch.save(state_of(layers), Path(folder) / f"fsdp-{rank}.pt")
 
 
 def single(parts: int = 1) -> dict[str, torch.Tensor]:
@@ -132,6 +184,6 @@ if __name__ == "__main__":
     target = sys.argv[1]
     launch(worker, 4, target)
     launch(worker, 2, target)
-    launch(fsdp_worker, 2, target)
+    launch(wrapped_worker, 2, target)
     torch.save(single(), Path(target) / "single.pt")
     torch.save(single(4), Path(target) / "accumulated.pt")

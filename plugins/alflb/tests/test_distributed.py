@@ -58,3 +58,13 @@ def test_accumulation_in_one_process_equals_the_same_tokens_at_once(states) -> N
 def test_fsdp2_leaves_the_balance_alone(states) -> None:
     """Weights sharded and cast to bfloat16 (exact on this grid), buffers whole, plain and float32."""
     assert same(states["fsdp-0"], states["single"]) and same(states["fsdp-1"], states["single"])
+
+
+def test_ddp_with_accumulation_does_not_overwrite_counts(states) -> None:
+    """Rank 0's buffers reach all ranks before each forward; what a rank has counted is none of them."""
+    assert same(states["ddp-0"], states["single"]) and same(states["ddp-1"], states["single"])
+
+
+def test_dtensors_are_routed_and_balanced_alike(states) -> None:
+    """Replicated weights and buffers, tokens sharded over the mesh."""
+    assert same(states["dtensor-0"], states["single"]) and same(states["dtensor-1"], states["single"])

@@ -175,6 +175,30 @@ def test_recomputation_does_not_count_twice(router: BiasRouter, use_reentrant: b
     assert router.counts.sum() == 64
 
 
+@pytest.mark.parametrize("order", ["checkpoint in a compiled graph", "compiled graph in a checkpoint"])
+def test_compiled_recomputation_does_not_count_twice(router: BiasRouter, order: str) -> None:
+    """Also where the graph was traced in a forward pass and is then run by the backward pass."""
+    from torch.utils.checkpoint import checkpoint
+
+    def block(y: torch.Tensor) -> torch.Tensor:
+        return router(y).weights
+
+    def compiled(f):
+        return torch.compile(f, backend="aot_eager", fullgraph=True)
+
+    inside = order.startswith("checkpoint")
+    part = block if inside else compiled(block)
+
+    def whole(y: torch.Tensor) -> torch.Tensor:
+        return checkpoint(part, y, use_reentrant=False)
+
+    run = compiled(whole) if inside else whole
+    x = tokens(32, 16).requires_grad_()
+    for n in (1, 2):
+        run(x).square().sum().backward()
+        assert router.counts.sum() == 64 * n
+
+
 def test_an_empty_batch_makes_no_update(router: BiasRouter) -> None:
     """Neither the bias nor the step counter moves."""
     router(tokens(0, 16))
@@ -259,6 +283,10 @@ def test_recentring_and_clipping_bound_the_bias() -> None:
 
 def test_the_softmax_step_moves_logits_as_far_as_the_sigmoid_step() -> None:
     """At even routing both change of score / slope agree."""
+    with pytest.raises(ArgumentError, match="experts"):
+        softmax_rate(1e-3, 1)
+    with pytest.raises(ArgumentError, match="u:"):
+        softmax_rate(-1.0, 8)
     n = 64
     slope = (1 / n) * (1 - 1 / n)
     assert softmax_rate(1e-3, n) / slope == pytest.approx(1e-3 / 0.25)
@@ -302,10 +330,28 @@ def test_bad_tokens_and_masks_are_refused_before_anything_is_counted(router: Bia
     assert router.counts.sum() == 0
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_logits_that_are_no_numbers_are_refused_before_anything_is_counted(
+    router: BiasRouter, bad: float
+) -> None:
+    """One NaN token would otherwise be routed somewhere and counted; check_finite=False leaves that to the caller."""
+    x = tokens(4, 16)
+    x[2, 3] = bad
+    with pytest.raises(ArgumentError, match="logits"):
+        router(x)
+    assert router.counts.sum() == 0
+    router.check_finite = False
+    router(x)
+    assert router.counts.sum() == 8
+    with pytest.raises(ArgumentError, match="logits"):
+        router.route_logits(torch.zeros(3, 7))
+
+
 def test_deepcopy_and_meta_device_work() -> None:
     """Large models are built on the meta device and materialised later."""
     router = BiasRouter(16, 8, 2, device="meta").bfloat16()
     assert router.bias.dtype == torch.float32
     router.to_empty(device="cpu")
+    assert router.counts.tolist() == [0] * 8
     router.reset_balance()
     assert router.bias.dtype == torch.float32 and (router.bias == 0).all()

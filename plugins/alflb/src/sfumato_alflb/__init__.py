@@ -69,7 +69,7 @@ _EXPORTS = {
     "loads_by_rank": "balancer",
     "attach": "attaching",
     "Attached": "attaching",
-    "Gate": "attaching",
+    "Gate": "gates",
     "diagnose": "diagnosis",
     "Diagnosis": "diagnosis",
     "ServingMonitor": "serving",

@@ -1,4 +1,4 @@
-"""Find the routers that a model already has, and balance them by a bias. Needs torch.
+"""Balance the routers that a model already has, by a bias. Needs torch.
 
 Two kinds are found:
 
@@ -6,15 +6,17 @@ Two kinds are found:
   `top_k`, `num_experts` and a weight [E, dim] whose forward returns (logits, weights, indices). Its output
   is replaced: experts by `score + bias`, weights recomputed from the unbiased scores as the model does it;
 * routers that already add a bias: `e_score_correction_bias` (DeepSeek-V3 and its kin in transformers,
-  MiniMax-M2), `expert_bias` (torchtitan, Megatron). Only counting and the update are added. Switch
-  off the update that the training framework would make itself.
+  MiniMax-M2, ERNIE 4.5), `expert_bias` and `expert_bias_E` (torchtitan, Megatron). Only counting and the
+  update are added. Switch off the update that the training framework would make itself.
 
 How a router makes its weights is not guessed from its name: at `attach` it is asked about a few random
-tokens, and the answer is compared with each formula. A router that fits none is refused.
+tokens, and the answer is compared with each formula (see `sfumato_alflb.gates`). A router that fits none is
+refused.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -24,29 +26,10 @@ from torch import Tensor, nn
 
 from .balancer import Balancer
 from .errors import ArgumentError
-from .router import score_logits, softmax_rate
+from .gates import Gate, Site, find_sites, recognise, score_of
+from .router import SCORES, like, refuse_non_finite, score_logits, softmax_rate
 from .rules import BiasRule
-from .state import BalanceState
-
-_BIAS_NAMES = ("e_score_correction_bias", "expert_bias")
-_K_NAMES = ("top_k", "topk", "num_experts_per_tok")
-_CHILDREN = ("gate", "router")
-
-
-@attrs.frozen
-class Gate:
-    """How a router turns logits into weights: score, then optionally normalise over the K, then scale."""
-
-    score: str
-    normalise: bool
-    scale: float
-
-    def weights(self, logits: Tensor, experts: Tensor) -> Tensor:
-        """Return weights [..., K] of the chosen experts from logits [..., E], in float32."""
-        chosen = score_logits(logits, self.score).gather(-1, experts)
-        if self.normalise:
-            chosen = chosen / (chosen.sum(dim=-1, keepdim=True) + 1e-20)
-        return chosen * self.scale
+from .state import BalanceState, local
 
 
 class Attached(Balancer):
@@ -56,10 +39,12 @@ class Attached(Balancer):
     """
 
     def __init__(
-        self, states: list[BalanceState], names: list[str], hooks: list[Any], hosts: list[nn.Module]
+        self, states: list[BalanceState], sites: list[Site], group: Any, expert_ranks: int | None
     ) -> None:
-        super().__init__(states)
-        self.names, self._hooks, self._hosts = names, hooks, hosts
+        super().__init__(states, group, expert_ranks=expert_ranks)
+        self.names = [site.name or "router" for site in sites]
+        self._hosts = [site.host for site in sites]
+        self._hooks: list[Any] = []
         self.mask: Tensor | None = None
 
     def detach(self) -> None:
@@ -90,74 +75,57 @@ def attach(
     *,
     group: Any = None,
     scale_softmax: bool = True,
+    score: str | None = None,
     recentre: bool = False,
     clip: float | None = None,
+    expert_ranks: int | None = None,
 ) -> Attached:
     """Balance every router of `model`; return the balancer, on which to call `install(optimizer)`.
 
-    rule, u: see `BiasRule`; u is meant for sigmoid scores, and for softmax gates it is multiplied by
-    `softmax_rate(1, E)` of each layer unless scale_softmax is false. group: see `update_biases`.
+    rule, u: see `BiasRule`; u is meant for sigmoid scores, and for softmax gates, with or without a bias
+    of their own, it is multiplied by `softmax_rate(1, E)` of each layer unless scale_softmax is false.
+    group: see `update_biases`. score: 'sigmoid' or 'softmax', for routers with a bias of their own that do
+    not tell which of them they add it to. expert_ranks: see `Balancer`.
     The state lies in the routers as submodule `balance`, so `model.state_dict()` holds it; attach before
     loading a checkpoint that has it. Attach copies of a model (deepcopy) apart: hooks of a copy would still
     count into the original.
-    Raises ArgumentError when the model has no routers that are understood, when one makes its weights
-    in an unknown way, or when it is attached already.
+    Raises ArgumentError when the model has no routers that are understood, when one makes its weights or
+    its choice in an unknown way, or when it is attached already; the model is then as it was.
     """
     base = rule if isinstance(rule, BiasRule) else BiasRule(rule, u)
+    if score is not None and score not in SCORES:
+        raise ArgumentError("score", f"None or one of {', '.join(SCORES)}", repr(score))
+    sites = find_sites(model)
     states: list[BalanceState] = []
-    names: list[str] = []
-    hosts: list[nn.Module] = []
-    plans: list[tuple[nn.Module, BalanceState, Gate | None, str | None]] = []
-    claimed: set[int] = set()
-    for name, module in model.named_modules():
-        if id(module) in claimed or isinstance(module, BalanceState):
-            continue
-        if isinstance(getattr(module, "balance", None), BalanceState):
-            raise ArgumentError(
-                "model", "a model without attached routers", f"{name} has one", "Call detach() first."
-            )
-        bias_name = next((b for b in _BIAS_NAMES if isinstance(getattr(module, b, None), Tensor)), None)
-        router = _router_of(module) if bias_name else module
-        if bias_name is None and not _is_plain_router(module):
-            continue
-        claimed.add(id(router))
-        k = _k_of(router) or _k_of(module)
-        if k is None:
-            raise ArgumentError("model", f"a router with one of {', '.join(_K_NAMES)}", f"{name} has none")
-        if bias_name:
-            n_experts = int(getattr(module, bias_name).shape[0])
-            gate = None
-            law = base
-        else:
-            n_experts = int(module.num_experts)
-            gate = _recognise(module, k, name)
-            law = scaled_rule(base, n_experts) if gate.score == "softmax" and scale_softmax else base
-        device = next((p.device for p in router.parameters()), torch.device("cpu"))
-        state = BalanceState(n_experts, k, law, recentre=recentre, clip=clip, device=device)
-        plans.append((module, state, gate, bias_name))
-        states.append(state)
-        names.append(name)
-        hosts.append(module)
-    if not states:
-        raise ArgumentError(
-            "model", "routers as transformers 5, torchtitan or Megatron name them", f"none in {type(model).__name__}",
-            "Older transformers route inside the block, where no hook reaches: use version 5.",
-        )  # fmt: skip
+    gates: list[Gate | None] = []
+    for site in sites:
+        gate = recognise(site) if site.bias_name is None else None
+        kind = gate.score if gate is not None else score or (score_of(site) if scale_softmax else "sigmoid")
+        law = scaled_rule(base, site.n_experts) if kind == "softmax" and scale_softmax else base
+        device = next((p.device for p in site.router.parameters()), torch.device("cpu"))
+        states.append(BalanceState(site.n_experts, site.k, law, recentre=recentre, clip=clip, device=device))
+        gates.append(gate)
     # Nothing is changed before everything has been understood, so that a refusal leaves the model as it was.
-    hooks: list[Any] = []
-    attached = Attached(states, names, hooks, hosts)
-    attached.group = group
-    for module, state, gate, bias_name in plans:
-        state.train(module.training)
-        module.add_module("balance", state)
+    attached = Attached(states, sites, group, expert_ranks)
+    hooks = attached._hooks
+    for site, state, gate in zip(sites, states, gates, strict=True):
+        state.train(site.host.training)
+        site.host.add_module("balance", state)
         if gate is not None:
-            hooks.append(module.register_forward_hook(_replace(state, gate, attached)))
+            hooks.append(site.host.register_forward_hook(_replace(state, gate, attached)))
         else:
-            assert bias_name is not None
-            _share(module, bias_name, state)
-            hooks.append(module.register_forward_pre_hook(_relink(bias_name, state)))
-            hooks.append(_router_of(module).register_forward_hook(_observe(state, attached)))
-    hooks.append(model.register_forward_pre_hook(_remember_mask(attached), with_kwargs=True))
+            assert site.bias_name is not None
+            _share(site.host, site.bias_name, state)
+            relink = _relink(site.host, site.bias_name, state)
+            # On the router too: it may be called without its host, and reads the bias when it runs.
+            hooks.append(site.host.register_forward_pre_hook(relink))
+            # A model that was cast and is saved before its next forward must not save a rounded bias.
+            hooks.append(site.host.register_state_dict_pre_hook(lambda m, *_, relink=relink: relink(m, ())))
+            if site.router is not site.host:
+                hooks.append(site.router.register_forward_pre_hook(relink))
+            hooks.append(site.router.register_forward_hook(_observe(state, attached)))
+    hooks.append(model.register_forward_pre_hook(_remember_mask(model, attached), with_kwargs=True))
+    hooks.append(model.register_forward_hook(_forget_mask(attached), always_call=True))
     return attached
 
 
@@ -166,82 +134,13 @@ def scaled_rule(rule: BiasRule, n_experts: int) -> BiasRule:
     return rule if rule.name == "ogd" else attrs.evolve(rule, u=softmax_rate(rule.u, n_experts))
 
 
-def _is_plain_router(module: nn.Module) -> bool:
-    weight = getattr(module, "weight", None)
-    n_experts = getattr(module, "num_experts", None)
-    return (
-        isinstance(weight, Tensor)
-        and isinstance(n_experts, int)
-        and _k_of(module) is not None
-        and weight.dim() == 2
-        and weight.shape[0] == n_experts
-    )
-
-
-def _k_of(module: nn.Module) -> int | None:
-    for name in _K_NAMES:
-        value = getattr(module, name, None)
-        if isinstance(value, int):
-            return value
-    return None
-
-
-def _router_of(module: nn.Module) -> nn.Module:
-    """Return the module whose output is the routing: the bias may sit on the block around it."""
-    for name in _CHILDREN:
-        child = getattr(module, name, None)
-        if isinstance(child, nn.Module) and (_k_of(child) is not None) and not isinstance(child, nn.Linear):
-            return child
-    return module
-
-
-def _recognise(router: nn.Module, k: int, name: str) -> Gate:
-    """Ask the router about random tokens and return the formula that its weights follow."""
-    weight: Tensor = router.weight  # type: ignore[assignment]
-    if weight.is_meta:
-        raise ArgumentError(
-            "model", "weights on a device", f"{name} on the meta device", "Materialise the model first."
-        )
-    # A generator of its own: the model's and the global random state stay untouched.
-    probe = torch.randn(16, weight.shape[1], generator=torch.Generator().manual_seed(0))
-    was_training = router.training
-    router.eval()
-    try:
-        with torch.no_grad():
-            output = router(probe.to(weight.device, weight.dtype))
-    finally:
-        router.train(was_training)
-    fits = isinstance(output, tuple) and len(output) == 3 and all(isinstance(part, Tensor) for part in output)
-    if (
-        not fits
-        or output[0].shape[-1] != weight.shape[0]
-        or output[2].shape[-1] != k
-        or output[2].is_floating_point()
-    ):
-        raise ArgumentError("model", "a router that returns (logits, weights, indices)", f"{name} does not")
-    logits, weights, experts = output[0].float(), output[1].float(), output[2]
-    tolerance = 1e-4 if weight.dtype == torch.float32 else 2e-2
-    if weights.shape == experts.shape:
-        for score in ("softmax", "sigmoid"):
-            for normalise in (True, False):
-                gate = Gate(score, normalise, 1.0)
-                plain = gate.weights(logits, experts)
-                scale = float((weights.sum() / plain.sum()).item())
-                if torch.allclose(weights, plain * scale, rtol=tolerance, atol=tolerance / 10):
-                    return Gate(score, normalise, 1.0 if abs(scale - 1.0) < tolerance else scale)
-    raise ArgumentError(
-        "model", "weights that are softmax or sigmoid of the logits, normalised or not, times a constant",
-        f"{name} ({type(router).__name__}) makes them in another way",
-        "Wrap that router in BiasRouter, or leave the model as it is.",
-    )  # fmt: skip
-
-
 def _replace(state: BalanceState, gate: Gate, attached: Attached) -> Callable[..., Any]:
     def hook(module: nn.Module, args: Any, output: Any) -> Any:
         logits, weights, _ = output
+        refuse_non_finite(logits, None)
         with torch.no_grad():
-            selection = score_logits(logits, gate.score) + state.bias
-            experts = selection.topk(state.k, dim=-1).indices
+            scores = score_logits(logits, gate.score)
+            experts = (scores + like(state.bias, scores)).topk(state.k, dim=-1).indices
         state.count(experts, attached.token_mask(experts.shape[:-1].numel()) if state.training else None)
         return logits, gate.weights(logits, experts).to(weights.dtype), experts
 
@@ -257,17 +156,17 @@ def _observe(state: BalanceState, attached: Attached) -> Callable[..., None]:
         ]
         for part in parts:
             if part.dtype in (torch.int64, torch.int32) and part.shape[-1] == state.k and part.dim() > 1:
-                experts = part.detach().to(torch.int64)
-                break
+                experts = local(part.detach()).to(torch.int64).reshape(-1, state.k)
+                state.count(experts, attached.token_mask(len(experts)))
+                return
             if part.dtype == torch.bool and part.shape[-1] == state.n_experts:
-                # A routing map [tokens, E] with K true entries a row.
-                experts = part.detach().nonzero()[:, 1].view(-1, state.k)
-                break
-        else:
-            raise ArgumentError(
-                "model", "a router that returns indices [tokens, K] or a map [tokens, E]", "neither"
-            )
-        state.count(experts, attached.token_mask(experts.shape[:-1].numel()))
+                # A routing map [tokens, E]; tokens that were dropped or are padding have fewer than K entries.
+                chosen = local(part.detach()).reshape(-1, state.n_experts)
+                state.count_map(chosen, attached.token_mask(len(chosen)))
+                return
+        raise ArgumentError(
+            "model", "a router that returns indices [tokens, K] or a map [tokens, E]", "neither"
+        )
 
     return hook
 
@@ -275,9 +174,13 @@ def _observe(state: BalanceState, attached: Attached) -> Callable[..., None]:
 def _share(host: nn.Module, name: str, state: BalanceState) -> None:
     """Make the host's bias and the state's one float32 tensor, saved under the host's name alone."""
     own: Tensor = getattr(host, name)
-    state.bias.copy_(own.detach())
+    state.bias.copy_(local(own.detach()).reshape(-1))
     state._non_persistent_buffers_set.add("bias")
-    _set(host, name, state.bias)
+    if own.dtype == torch.float32 and own.device == state.bias.device and not hasattr(own, "to_local"):
+        # Keep the host's own tensor where it can serve: others may hold on to it.
+        state.bias = own.detach().reshape(-1)
+    else:
+        _set(host, name, state.bias.view(own.shape))
 
 
 def _set(host: nn.Module, name: str, value: Tensor) -> None:
@@ -289,25 +192,40 @@ def _set(host: nn.Module, name: str, value: Tensor) -> None:
         setattr(host, name, value)
 
 
-def _relink(name: str, state: BalanceState) -> Callable[..., None]:
+def _relink(host: nn.Module, name: str, state: BalanceState) -> Callable[..., None]:
     """Keep the two biases one tensor after casts, moves and checkpoints loaded with assign=True."""
 
-    def hook(host: nn.Module, args: Any) -> None:
+    def hook(module: nn.Module, args: Any) -> None:
         own: Tensor = getattr(host, name)
-        if own.data_ptr() == state.bias.data_ptr() and own.dtype == torch.float32:
+        mine = local(own.detach())
+        if mine.data_ptr() == local(state.bias).data_ptr() and own.dtype == torch.float32:
             return
         if own.dtype == torch.float32:
-            state.bias = own.detach()
+            state.bias = mine.reshape(-1)
         else:
-            _set(host, name, state.bias)  # a cast rounded it: the state kept every bit
+            _set(host, name, state.bias.view(own.shape))  # a cast rounded it: the state kept every bit
 
     return hook
 
 
-def _remember_mask(attached: Attached) -> Callable[..., None]:
+def _remember_mask(model: nn.Module, attached: Attached) -> Callable[..., None]:
+    names = list(inspect.signature(model.forward).parameters)
+    place = names.index("attention_mask") if "attention_mask" in names else None
+
     def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
         mask = kwargs.get("attention_mask")
+        if mask is None and place is not None and len(args) > place:
+            mask = args[place]
         is_padding = isinstance(mask, Tensor) and mask.dim() == 2
         attached.mask = mask.to(torch.bool) if is_padding else None
+
+    return hook
+
+
+def _forget_mask(attached: Attached) -> Callable[..., None]:
+    """The mask belongs to one call: a part of the model may be called alone afterwards."""
+
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        attached.mask = None
 
     return hook

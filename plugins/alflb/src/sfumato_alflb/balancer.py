@@ -21,11 +21,21 @@ class Balancer:
         balancer = Balancer(model)
         balancer.install(optimizer)      # or call balancer.step() yourself, before optimizer.step()
 
+    expert_ranks: how many expert-parallel ranks hold the experts, in equal runs; reports then have the load of
+    each rank too. None where experts are not spread over ranks.
+
     The hook runs when the optimiser steps, so gradient accumulation needs nothing more, and a step that
-    a gradient scaler skips leaves its counts for the next.
+    a gradient scaler skips leaves its counts for the next (a fused optimiser skips it only within its own
+    kernel, after the hook: the bias then moves by one step of true counts).
     """
 
-    def __init__(self, model: nn.Module | Iterable[BalanceState], group: Any = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module | Iterable[BalanceState],
+        group: Any = None,
+        *,
+        expert_ranks: int | None = None,
+    ) -> None:
         if isinstance(model, nn.Module):
             named = [(name, m) for name, m in model.named_modules() if isinstance(m, BalanceState)]
         else:
@@ -38,6 +48,10 @@ class Balancer:
         self.names = [name or "router" for name, _ in named]
         self.states = [state for _, state in named]
         self.group = group
+        if expert_ranks is not None:
+            for state in self.states:
+                _checked_ranks("expert_ranks", expert_ranks, state.n_experts)
+        self.expert_ranks = expert_ranks
         self.last_counts: list[Tensor] = []
         self._totals: list[Tensor] = []
 
@@ -58,7 +72,7 @@ class Balancer:
         """Return the figures of the last update of every router, by its name in the model."""
         counts = self.last_counts or [torch.zeros_like(state.counts) for state in self.states]
         return {
-            name: load_report(state, c)
+            name: load_report(state, c, self.expert_ranks)
             for name, state, c in zip(self.names, self.states, counts, strict=True)
         }
 
@@ -71,8 +85,23 @@ class Balancer:
         return answer
 
 
-def loads_by_rank(counts: Tensor, n_ranks: int) -> Tensor:
-    """Return the load [n_ranks] of expert-parallel ranks that hold equal runs of the experts [E]."""
-    if n_ranks < 1 or counts.shape[0] % n_ranks:
-        raise ArgumentError("n_ranks", f"a divisor of the {counts.shape[0]} experts", repr(n_ranks))
-    return counts.view(n_ranks, -1).sum(dim=1)
+def loads_by_rank(counts: Tensor, ranks: int | Tensor) -> Tensor:
+    """Return the load [n_ranks] of expert-parallel ranks, from the experts' counts [E].
+
+    ranks: their number, where they hold equal runs of the experts; or int64 [E], the rank of each expert
+    (`Placement.rank_of`).
+    """
+    if isinstance(ranks, Tensor):
+        if ranks.shape != counts.shape or ranks.is_floating_point() or bool((ranks < 0).any()):
+            raise ArgumentError("ranks", f"a rank >= 0 for each of the {counts.shape[0]} experts", f"{ranks}")
+        size = int(ranks.max()) + 1
+        return torch.zeros(size, dtype=counts.dtype, device=counts.device).index_add_(
+            0, ranks.to(counts.device), counts
+        )
+    return counts.view(_checked_ranks("ranks", ranks, counts.shape[0]), -1).sum(dim=1)
+
+
+def _checked_ranks(argument: str, n_ranks: int, n_experts: int) -> int:
+    if isinstance(n_ranks, bool) or not isinstance(n_ranks, int) or n_ranks < 1 or n_experts % n_ranks:
+        raise ArgumentError(argument, f"a divisor of the {n_experts} experts", repr(n_ranks))
+    return n_ranks

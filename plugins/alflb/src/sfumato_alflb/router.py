@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ArgumentError
-from .rules import BiasRule
-from .state import BalanceState
+from .rules import BiasRule, checked_rate
+from .state import BalanceState, local
 
 SCORES = ("sigmoid", "softmax")
 
@@ -61,7 +61,9 @@ class BiasRouter(BalanceState):
     'softmax'. rule, u: see `BiasRule`; for softmax scores see `softmax_rate`. groups, top_groups: limit
     every token to top_groups of that many groups. normalise: make the K weights sum to one. scale:
     factor on the weights. recentre: keep the mean of the bias at zero. clip: bound on |bias|.
-    kernel: 'eager', or 'triton' on a GPU.
+    kernel: 'eager', or 'triton' on a GPU. check_finite: whether a forward refuses NaN and infinite logits
+    before it counts anything; by default on a CPU only, because elsewhere the host would have to wait for
+    the device at every call.
 
     In training mode every forward is counted; call `update_()` once per optimiser step, or let a
     `Balancer` do it. The arithmetic is float32 whatever the dtype of the model or autocast.
@@ -83,6 +85,7 @@ class BiasRouter(BalanceState):
         recentre: bool = False,
         clip: float | None = None,
         kernel: str = "eager",
+        check_finite: bool | None = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -104,7 +107,12 @@ class BiasRouter(BalanceState):
         if kernel == "triton" and groups is not None:
             raise ArgumentError("kernel", "'eager' with groups", repr(kernel))
         self.dim, self.score, self.groups, self.top_groups = int(dim), score, groups, top_groups
-        self.normalise, self.scale, self.kernel = normalise, float(scale), kernel
+        self.normalise, self.scale, self.kernel, self.check_finite = (
+            normalise,
+            float(scale),
+            kernel,
+            check_finite,
+        )
         self.weight = nn.Parameter(torch.empty(experts, dim, device=device, dtype=dtype))
         self.reset_parameters()
 
@@ -135,16 +143,21 @@ class BiasRouter(BalanceState):
             return self.route_logits(logits, mask)
 
     def route_logits(self, logits: Tensor, mask: Tensor | None = None) -> Routed:
-        """Route router logits [..., E], for models that compute them elsewhere."""
+        """Route router logits [..., E], for models that compute them elsewhere.
+
+        Raises ArgumentError for logits that are NaN or infinite, where that is checked (`check_finite`).
+        """
+        if logits.shape[-1] != self.n_experts:
+            raise ArgumentError(
+                "logits", f"a last axis of experts = {self.n_experts}", f"shape {tuple(logits.shape)}"
+            )
         logits = logits.float()
+        refuse_non_finite(logits, self.check_finite)
         if self.kernel == "triton":
             from .triton_kernels import fused_route
 
             experts, scores, counts = fused_route(logits, self.bias, self.k, self.score, mask)
-            from .state import in_recomputation
-
-            if self.training and not self.is_frozen and not in_recomputation():
-                self.counts += counts
+            self.count_sums(counts)
         else:
             scores = score_logits(logits, self.score)
             experts = self.select(scores)
@@ -160,10 +173,32 @@ class BiasRouter(BalanceState):
     @torch.no_grad()
     def select(self, scores: Tensor) -> Tensor:
         """Return the experts [..., K] with the largest `score + bias`. No gradient passes through."""
-        selection = scores + self.bias
+        selection = scores + like(self.bias, scores)
         if self.groups is not None and self.top_groups is not None and self.top_groups < self.groups:
             selection = limit_to_groups(selection, self.groups, self.top_groups)
         return selection.topk(self.k, dim=-1, sorted=False).indices
+
+
+def refuse_non_finite(logits: Tensor, check: bool | None) -> None:
+    """Raise ArgumentError when any of the logits is NaN or infinite; None checks on a CPU alone."""
+    if torch.compiler.is_compiling() or not (logits.device.type == "cpu" if check is None else check):
+        return
+    finite = torch.isfinite(local(logits.detach()))
+    if not bool(finite.all()):
+        raise ArgumentError(
+            "logits", "finite values", f"{int((~finite).sum())} of {finite.numel()} NaN or infinite",
+            "Look at the loss and the learning rate; nothing was counted. Mask padding, do not poison it.",
+        )  # fmt: skip
+
+
+def like(bias: Tensor, scores: Tensor) -> Tensor:
+    """Return the bias as a replicated DTensor where the scores are a DTensor and it is not one yet."""
+    if not hasattr(scores, "to_local") or hasattr(bias, "to_local"):
+        return bias
+    from torch.distributed.tensor import DTensor, Replicate
+
+    mesh = scores.device_mesh  # type: ignore[attr-defined]
+    return DTensor.from_local(bias, mesh, [Replicate()] * mesh.ndim, run_check=False)
 
 
 def softmax_rate(u: float, experts: int) -> float:
@@ -171,6 +206,9 @@ def softmax_rate(u: float, experts: int) -> float:
 
     Near even routing a softmax score is 1/E with slope (1/E)(1 - 1/E) in its logit; a sigmoid's slope is
     at most 1/4. So u = 1e-3 becomes 4e-3 (E-1)/E^2: 1.6e-5 at E = 256, where the scores are about 4e-3.
-    Derived here.
+    Derived here. Raises ArgumentError for u < 0 or fewer than 2 experts.
     """
+    u = checked_rate(u)
+    if isinstance(experts, bool) or not isinstance(experts, int) or experts < 2:
+        raise ArgumentError("experts", "an integer >= 2", repr(experts))
     return 4.0 * u * (experts - 1) / experts**2

@@ -21,12 +21,30 @@ def in_recomputation() -> bool:
     """Whether autograd is running a backward pass, so that a forward now repeats an earlier one.
 
     Activation checkpointing runs the forward of a block again inside the backward pass, whichever of its
-    two implementations is used; no router is called there for any other reason. A compiled graph writes
-    to buffers once only, and must not be broken for this question.
+    two implementations is used; no router is called there for any other reason.
     """
-    if torch.compiler.is_compiling():
-        return False
     return torch._C._current_graph_task_id() != -1
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Return this rank's part of a DTensor, sharing its memory; a plain tensor as it is."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def _add_to_counts(counts: Tensor, experts: Tensor, weight: Tensor | None) -> None:
+    """Add flat experts int64 [n] to counts [E], each weight int64 [n] times, unless this is a recomputation."""
+    if in_recomputation():
+        return
+    # scatter_add on integers is exact in any order and, unlike bincount, does not wait for the GPU.
+    counts.scatter_add_(0, experts, torch.ones_like(experts) if weight is None else weight)
+
+
+# A compiled graph is traced once, in a forward pass, and then also run where a checkpoint around it
+# recomputes it. Only an operator that the compiler does not look into can ask which of the two it is in.
+_add_to_counts_op = torch.library.custom_op(
+    "sfumato_alflb::add_to_counts", _add_to_counts, mutates_args={"counts"},
+    schema="(Tensor(a!) counts, Tensor experts, Tensor? weight) -> ()",
+)  # fmt: skip
 
 
 @attrs.frozen(eq=False)
@@ -34,7 +52,8 @@ class LoadReport:
     """What one update saw. counts: int64 [E], summed over ranks. max_vio, min_vio: dimensionless.
 
     max_abs_bias: in units of score; a bias that grows without bound means an expert that cannot be
-    balanced at this step size.
+    balanced at this step size. rank_counts: int64 [n_ranks], the load of each expert-parallel rank, and
+    rank_max_vio that of the busiest, where the ranks' number was given.
     """
 
     counts: Tensor
@@ -42,17 +61,22 @@ class LoadReport:
     min_vio: float
     max_abs_bias: float
     step: int
+    rank_counts: Tensor | None = None
+    rank_max_vio: float | None = None
 
 
 class BalanceState(nn.Module):
     """Bias, counts and update rule of one router with E experts of which each token takes K.
 
     Buffers: `bias` float32 [E], persistent, and kept float32 (bit for bit) when the model is cast;
-    `step` int64 [], persistent, the updates made; `counts` int64 [E], not saved, tokens since the last
-    update. No buffer takes part in autograd, and all are plain tensors on every rank, so FSDP2 and
-    DTensor leave them alone.
+    `step` int64 [], persistent, the updates made. `counts` int64 [E], not saved, are this rank's tokens
+    since the last update. They follow the module between devices but are no registered buffer: DDP sends
+    the buffers of rank 0 to all ranks before a forward, and would overwrite what the others have counted.
+    Nothing here takes part in autograd. FSDP2 leaves all three whole; `distribute_module` may make
+    replicated DTensors of the buffers.
 
-    Counting happens in training mode only, never while frozen, and never in a recomputed forward.
+    Counting happens in training mode only, never while frozen, and never in a recomputed forward, whether
+    the checkpoint lies inside a compiled graph or around it.
     """
 
     bias: Tensor
@@ -83,9 +107,7 @@ class BalanceState(nn.Module):
         self.is_frozen = False
         self.register_buffer("bias", torch.zeros(n_experts, dtype=torch.float32, device=device))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64, device=device))
-        self.register_buffer(
-            "counts", torch.zeros(n_experts, dtype=torch.int64, device=device), persistent=False
-        )
+        self.counts = torch.zeros(n_experts, dtype=torch.int64, device=device)
 
     # -- life in a model ---------------------------------------------------------------------------
 
@@ -98,6 +120,10 @@ class BalanceState(nn.Module):
                 self.bias = torch.empty_like(self.bias, dtype=torch.float32)
             else:
                 self.bias = before.to(device=self.bias.device)
+        counts = fn(self.counts)
+        if self.counts.is_meta and not counts.is_meta:
+            counts = torch.zeros_like(counts)  # to_empty() leaves what was in memory before
+        self.counts = counts
         return self
 
     def _load_from_state_dict(
@@ -114,7 +140,7 @@ class BalanceState(nn.Module):
                     f"expected float32, got {saved.dtype}, whose rounding undoes the balance. "
                     "Save it in float32, or convert it knowingly with .float() before loading"
                 )
-            elif not saved.is_meta and not bool(torch.isfinite(saved).all()):
+            elif not saved.is_meta and not bool(torch.isfinite(local(saved)).all()):
                 problem = "expected finite values, got NaN or infinity"
         if problem is not None:
             error_msgs.append(f"{prefix}bias: {problem}. Nothing of this router was loaded.")
@@ -125,8 +151,8 @@ class BalanceState(nn.Module):
 
     def reset_balance(self) -> None:
         """Set bias, step and counts to zero, for instance after `to_empty()`."""
-        self.bias.zero_()
-        self.step.zero_()
+        local(self.bias).zero_()
+        local(self.step).zero_()
         self.counts.zero_()
 
     def freeze(self, frozen: bool = True) -> None:
@@ -139,14 +165,39 @@ class BalanceState(nn.Module):
     def count(self, experts: Tensor, mask: Tensor | None = None) -> None:
         """Add a routing to the counts. experts: int64 [..., K]; mask: bool [...], True for real tokens.
 
-        Does nothing in evaluation mode, while frozen, or in a recomputed forward.
+        Of DTensors this rank's part is counted. Does nothing in evaluation mode, while frozen, or in a
+        recomputed forward.
         """
-        if not self.training or self.is_frozen or in_recomputation():
+        if not self.training or self.is_frozen:
             return
-        flat = experts.reshape(-1)
-        weight = torch.ones_like(flat) if mask is None else mask.unsqueeze(-1).expand_as(experts).reshape(-1)
-        # scatter_add on integers is exact in any order and, unlike bincount, does not wait for the GPU.
-        self.counts.scatter_add_(0, flat, weight.to(torch.int64))
+        experts = local(experts)
+        weight = None
+        if mask is not None:
+            weight = local(mask).unsqueeze(-1).expand_as(experts).reshape(-1).to(torch.int64)
+        self._add(experts.reshape(-1), weight)
+
+    @torch.no_grad()
+    def count_map(self, routing_map: Tensor, mask: Tensor | None = None) -> None:
+        """Add a routing given as a map, bool [..., E]; else as `count`."""
+        if not self.training or self.is_frozen:
+            return
+        chosen = local(routing_map)
+        if mask is not None:
+            chosen = chosen & local(mask).unsqueeze(-1)
+        self.count_sums(chosen.reshape(-1, self.n_experts).sum(dim=0))
+
+    @torch.no_grad()
+    def count_sums(self, sums: Tensor) -> None:
+        """Add the loads of one forward, int64 [E], already summed over its tokens; else as `count`."""
+        if self.training and not self.is_frozen:
+            self._add(torch.arange(self.n_experts, device=sums.device), sums)
+
+    def _add(self, experts: Tensor, weight: Tensor | None) -> None:
+        if self.counts.device != experts.device:
+            # fully_shard moves buffers to the accelerator, and the counts are none.
+            self.counts = self.counts.to(experts.device)
+        add = _add_to_counts_op if torch.compiler.is_compiling() else _add_to_counts
+        add(self.counts, experts, weight)
 
     @torch.no_grad()
     def add_counts(self, counts: Tensor, n_tokens: int) -> None:
@@ -170,7 +221,7 @@ class BalanceState(nn.Module):
     def delta(self, counts: Tensor) -> Tensor:
         """Return the change [E], float64, that the rule makes for these counts; no host synchronisation."""
         total = counts.sum()
-        n = (self.step + 1).to(torch.float64)
+        n = (local(self.step) + 1).to(torch.float64)
         rule = self.rule
         if rule.name.endswith("_sqrt"):
             rate = rule.u / n.sqrt()
@@ -194,14 +245,15 @@ class BalanceState(nn.Module):
     @torch.no_grad()
     def apply_counts(self, counts: Tensor) -> None:
         """Move the bias by the rule for these counts [E] (already summed over ranks); empty: no change."""
-        moved = self.bias.to(torch.float64) + self.delta(counts)
+        bias, step = local(self.bias), local(self.step)
+        moved = bias.to(torch.float64) + self.delta(counts)
         if self.recentre:
             moved = moved - moved.mean()
         if self.clip is not None:
             moved = moved.clamp(-self.clip, self.clip)
         routed = counts.sum() > 0
-        self.bias.copy_(torch.where(routed, moved.to(torch.float32), self.bias))
-        self.step += routed.to(torch.int64)
+        bias.copy_(torch.where(routed, moved.to(torch.float32), bias))
+        step += routed.to(torch.int64)
 
     def update_(self, group: Any = None) -> None:
         """Update from the counts since the last update, summed over the ranks of `group`, and zero them.
@@ -232,19 +284,24 @@ def update_biases(states: Iterable[BalanceState], group: Any = None) -> list[Ten
     summed = list(flat.split([state.n_experts for state in states]))
     for state, counts in zip(states, summed, strict=True):
         if not state.is_frozen:
-            state.apply_counts(counts.to(state.bias.device))
+            state.apply_counts(counts.to(local(state.bias).device))
         state.counts.zero_()
     return summed
 
 
-def load_report(state: BalanceState, counts: Tensor) -> LoadReport:
+def load_report(state: BalanceState, counts: Tensor, expert_ranks: int | None = None) -> LoadReport:
     """Return the figures of one update for a log; reads back from the device."""
     host = counts.detach().to("cpu", torch.float64)
     mean = float(host.mean())
+    by_rank = None if expert_ranks is None else host.view(expert_ranks, -1).sum(dim=1)
     return LoadReport(
         counts=counts.detach().cpu(),
         max_vio=float(host.max()) / mean - 1.0 if mean else 0.0,
         min_vio=1.0 - float(host.min()) / mean if mean else 0.0,
-        max_abs_bias=float(state.bias.abs().max()),
-        step=int(state.step),
+        max_abs_bias=float(local(state.bias).abs().max()),
+        step=int(local(state.step)),
+        rank_counts=None if by_rank is None else by_rank.to(torch.int64),
+        rank_max_vio=None
+        if by_rank is None
+        else (float(by_rank.max() / by_rank.mean()) - 1.0 if mean else 0.0),
     )
