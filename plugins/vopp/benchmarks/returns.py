@@ -1,19 +1,24 @@
-"""Discounted return at equal planning time, paired episodes, beside POMCP, DESPOT-like search and the C++ DESPOT.
+"""Discounted return at equal planning time, episode by episode from the same start states, beside other planners.
 
-    python benchmarks/returns.py rocksample-7-8 --seconds 0.1 --episodes 200 [--despot BUILD_FOLDER]
+    python benchmarks/returns.py tag --seconds 0.1 --episodes 200 --out benchmarks/returns --despot BUILD_FOLDER
+    python benchmarks/returns.py --table benchmarks/returns
 
-Planning time is CPU time of one thread for every planner (DESPOT's own clock is CPU time). Episodes start in the same fixed
-random order of start states for ours; the C++ program draws its own starts and worlds, so against it the difference is not
-paired. ± is a 95 % interval.
+Planning time is CPU time of one thread for every planner (the clock of the C++ DESPOT is CPU time too). Results are appended
+to one file of JSON lines for each problem, time and planner, so a study can be stopped and goes on where it was. With
+`--despot` the C++ program goes first and draws the start states (and LaserTag's layouts); all others start from them, each
+in worlds whose seed is the episode's number. Without it starts come from a fixed stratified order. ± is a 95 % interval.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
-import subprocess
+import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import despot_cpp
 import numpy as np
 from common import interval
 
@@ -35,52 +40,122 @@ PROBLEMS = {
     "mars-20-20": lambda: Mars(20, 20),
     "mars-50-50": lambda: Mars(50, 50),
 }
-DESPOT = {
-    "rocksample-7-8": ("examples/cpp_models/rock_sample/despot_rock_sample", ["--size", "7", "--number", "8"]),
-    "rocksample-11-11": ("examples/cpp_models/rock_sample/despot_rock_sample", ["--size", "11", "--number", "11"]),
-    "tag": ("examples/cpp_models/tag/despot_tag", []),
-}
+#: Episodes of one call of the C++ program; it draws one LaserTag layout a call.
+CHUNK = 10
 
 
-def despot(folder: str, problem: str, seconds: float, episodes: int) -> np.ndarray:
-    """Run the C++ program and return its discounted returns."""
-    program, arguments = DESPOT[problem]
-    command = [str(Path(folder) / program), *arguments, "-t", str(seconds), "--runs", str(episodes), "-r", "1"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return np.array([float(x) for x in re.findall(r"Total discounted reward = (\S+)", text)])
+def planner_of(name: str, model: Any, seconds: float, settings: dict[str, Any]) -> Any:
+    """Build one of our planners with its defaults, the time and whatever settings are given besides."""
+    if name == "vopp":
+        return VOPP(model, SearchConfig(seconds=seconds, clock="cpu", **settings))
+    if name == "pomcp":
+        return POMCP(model, POMCPConfig(seconds=seconds, clock="cpu", **settings))
+    from sfumato_vopp import DESPOT, DESPOTConfig
+
+    return DESPOT(model, DESPOTConfig(seconds=seconds, clock="cpu", **settings))
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the lines written so far."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def append(path: Path, item: dict[str, Any]) -> None:
+    """Add one line."""
+    with path.open("a") as stream:
+        stream.write(json.dumps(item) + "\n")
+
+
+def run_despot(path: Path, folder: str, problem: str, seconds: float, episodes: int, max_steps: int) -> None:
+    """Add what is missing, a chunk of episodes at a time."""
+    while (done := len(read(path))) < episodes:
+        for k, item in enumerate(despot_cpp.run(folder, problem, seconds, CHUNK, 1 + done // CHUNK, max_steps)):
+            append(path, {"episode": done + k, **item})
+
+
+def run_ours(
+    path: Path, name: str, problem: str, seconds: float, episodes: int, max_steps: int, starts: list[dict[str, Any]],
+    settings: dict[str, Any],
+) -> None:  # fmt: skip
+    """Add what is missing, an episode at a time."""
+    planner, model, layout = None, None, object()
+    for k in range(len(read(path)), episodes):
+        begin = starts[k] if starts else {}
+        if planner is None or begin.get("obstacles") != layout:
+            layout = begin.get("obstacles")
+            model = LaserTag(tuple((x, y) for x, y in layout)) if layout else PROBLEMS[problem]()
+            planner = planner_of(name, model, seconds, settings)
+            planner.warmup()
+        start = np.array([begin["start"]]) if begin else None
+        began = time.process_time()
+        episode = play(planner, model, k, max_steps, start=start)
+        append(
+            path,
+            {
+                "episode": k, "start": begin.get("start"), "return": round(episode.discounted_return, 6),
+                "steps": len(episode.stats), "ended": episode.ended, "cpu_seconds": round(time.process_time() - began, 3),
+                "simulated_steps": int(np.mean([s.steps for s in episode.stats])),
+            },
+        )  # fmt: skip
+
+
+def table(folder: Path) -> Iterator[str]:
+    """Yield a table of all files in a folder, with paired differences from "vopp"."""
+    yield "| problem | s a step | planner | n | return | vopp less this, paired | ended | CPU s a step | simulated steps a decision |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for path in sorted(folder.glob("*.jsonl")):
+        problem, seconds, name = path.stem.split("_", 2)
+        items = read(path)
+        if not items:
+            continue
+        ours = {i["episode"]: i for i in read(folder / f"{problem}_{seconds}_vopp.jsonl")}
+        both = [i for i in items if i["episode"] in ours and i.get("start") == ours[i["episode"]].get("start")]
+        difference = np.array([ours[i["episode"]]["return"] - i["return"] for i in both])
+        steps = sum(i["steps"] for i in items)
+        simulated = [i["simulated_steps"] for i in items if "simulated_steps" in i]
+        yield (
+            f"| {problem} | {seconds} | {name} | {len(items)} | {interval(np.array([i['return'] for i in items])).strip()} | "
+            f"{'' if name == 'vopp' or len(both) < 2 else interval(difference).strip()} | {np.mean([i['ended'] for i in items]):.0%} | "
+            f"{sum(i['cpu_seconds'] for i in items) / steps:.3f} | {f'{np.mean(simulated):.2g}' if simulated else ''} |"
+        )
 
 
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("problem", choices=sorted(PROBLEMS))
+    """Run what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("problem", choices=sorted(PROBLEMS), nargs="?")
     parser.add_argument("--seconds", type=float, default=0.1)
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--max-steps", type=int, default=90)
-    parser.add_argument("--eta", type=float, default=None)
-    parser.add_argument("--despot")
-    parser.add_argument("--planners", nargs="+", default=["vopp", "pomcp"])
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/returns"))
+    parser.add_argument("--despot", help="folder of a CMake build of AdaCompNUS/despot")
+    parser.add_argument("--planners", nargs="*", default=["vopp"], help="of vopp, pomcp, despot; NAME:{json settings} adds a variant")
+    parser.add_argument("--table", type=Path)
     options = parser.parse_args()
-    model = PROBLEMS[options.problem]()
-    vopp = SearchConfig(seconds=options.seconds, clock="cpu", eta=options.eta)
-    pomcp = POMCPConfig(seconds=options.seconds, clock="cpu")
-    planners = {"vopp": lambda: VOPP(model, vopp), "pomcp": lambda: POMCP(model, pomcp)}
-    returns = {}
-    for name in options.planners:
-        planner = planners[name]()
-        planner.warmup()
-        results = [play(planner, model, k, options.max_steps) for k in range(options.episodes)]
-        returns[name] = np.array([r.discounted_return for r in results])
-        steps = np.mean([s.steps for r in results for s in r.stats])
-        ended = np.mean([r.ended for r in results])
-        print(f"{name:12} {interval(returns[name])}  ended {ended:.0%}  {steps:.3g} steps a decision", flush=True)
-    if len(returns) == 2:
-        a, b = returns.values()
-        print(f"{'difference':12} {interval(a - b)}  paired")
-    if not options.despot or options.problem not in DESPOT:
-        print("despot       skipped: give --despot BUILD_FOLDER and one of " + ", ".join(DESPOT))
+    if options.table is not None:
+        print("\n".join(table(options.table)))
         return
-    print(f"{'despot C++':12} {interval(despot(options.despot, options.problem, options.seconds, options.episodes))}")
+    if options.problem is None:
+        parser.error("give a problem, or --table FOLDER")
+    options.out.mkdir(parents=True, exist_ok=True)
+    stem = f"{options.problem}_{options.seconds:g}"
+    peer = options.out / f"{stem}_despot-cpp.jsonl"
+    if options.despot and options.problem in despot_cpp.PROGRAMS:
+        run_despot(peer, options.despot, options.problem, options.seconds, options.episodes, options.max_steps)
+    elif not peer.exists():
+        print("C++ DESPOT skipped: give --despot BUILD_FOLDER and one of", ", ".join(despot_cpp.PROGRAMS))
+    starts = read(peer)[: options.episodes]
+    if starts and len(starts) < options.episodes:
+        parser.error(f"{peer} holds {len(starts)} start states; give --despot to draw more, or --episodes {len(starts)}")
+    for entry in options.planners:
+        name, _, text = entry.partition(":")
+        settings = json.loads(text) if text else {}
+        label = name + "".join(f"-{k}-{v}" for k, v in settings.items())
+        run_ours(
+            options.out / f"{stem}_{label}.jsonl", name, options.problem, options.seconds, options.episodes,
+            options.max_steps, starts, settings,
+        )  # fmt: skip
+    print("\n".join(table(options.out)))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,12 @@ _WHERE = {
     "VOPP": "planner",
     "POMCP": "planner",
     "PORPP": "planner",
+    "DESPOT": "planner",
     "Decision": "planner",
     "PlanStats": "planner",
     "SearchConfig": "config",
     "POMCPConfig": "config",
+    "DESPOTConfig": "config",
     "PORPPConfig": "config",
     "ScalarSimulator": "adapters",
     "ContinuousModel": "adapters",
@@ -58,6 +60,9 @@ if TYPE_CHECKING:
     )
     from sfumato_vopp.belief import (
         ParticleFilter as ParticleFilter,
+    )
+    from sfumato_vopp.config import (
+        DESPOTConfig as DESPOTConfig,
     )
     from sfumato_vopp.config import (
         POMCPConfig as POMCPConfig,
@@ -103,6 +108,9 @@ if TYPE_CHECKING:
     )
     from sfumato_vopp.models.tiger import (
         Tiger as Tiger,
+    )
+    from sfumato_vopp.planner import (
+        DESPOT as DESPOT,
     )
     from sfumato_vopp.planner import (
         POMCP as POMCP,

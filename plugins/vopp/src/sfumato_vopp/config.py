@@ -7,7 +7,7 @@ from typing import Any, Literal
 import attrs
 from attrs import validators as v
 
-__all__ = ["POMCPConfig", "PORPPConfig", "SearchConfig"]
+__all__ = ["DESPOTConfig", "POMCPConfig", "PORPPConfig", "SearchConfig"]
 
 _positive: Any = v.gt(0)
 _optional: Any = v.optional(_positive)
@@ -40,6 +40,7 @@ class SearchConfig:
         storage: "dense" keeps a row of |A| at each expanded node, "sparse" only the actions tried; None: dense up to 64
             actions.
         reuse_tree: after ``advance(action, observation)`` the next search goes on in the subtree below them (backend numba).
+        n_threads: trees searched at once, one a thread, and pooled at the root (backend numba).
         max_nodes: belief nodes a tree may hold; a search that reaches it stops early and says so.
         clock: "wall" for real deadlines; "cpu" counts this thread's processor time, for comparisons on a shared machine.
     """
@@ -62,6 +63,7 @@ class SearchConfig:
     root_mixing: float = attrs.field(default=0.0, validator=[v.ge(0), v.le(1)])
     clip: float = attrs.field(default=80.0, validator=_positive)
     storage: Literal["dense", "sparse"] | None = attrs.field(default=None, validator=v.optional(v.in_(("dense", "sparse"))))
+    n_threads: int = attrs.field(default=1, validator=[v.instance_of(int), v.ge(1), v.le(256)])
     reuse_tree: bool = attrs.field(default=False, validator=v.instance_of(bool))
     max_nodes: int = attrs.field(default=20_000_000, validator=[v.instance_of(int), v.ge(16)])
     clock: Literal["wall", "cpu"] = attrs.field(default="wall", validator=v.in_(("wall", "cpu")))
@@ -139,3 +141,39 @@ class PORPPConfig(POMCPConfig):
         """Return η, from the model's reward range when it is not set."""
         width = reward_range[1] - reward_range[0]
         return self.eta if self.eta is not None else self.eta_scale / (width if width > 0 else 1.0)
+
+
+@attrs.frozen(kw_only=True)
+class DESPOTConfig:
+    """How the DESPOT-like baseline searches.
+
+    Attributes:
+        n_scenarios: K, determinised scenarios drawn from the belief.
+        xi: ξ, share of the root's gap that a trial aims to leave.
+        voters: scenarios of a node that are asked what the default policy should do there.
+        max_depth: D, depth of the tree; rollout_depth: depth at which the default policy stops, counted from the root.
+        n_episodes: trials between two looks at the clock.
+        seconds, max_episodes (trials), max_steps, max_nodes, clock: as in :class:`SearchConfig`.
+    """
+
+    n_scenarios: int = attrs.field(default=500, validator=[v.instance_of(int), _positive])
+    xi: float = attrs.field(default=0.95, validator=[v.gt(0), v.le(1)])
+    voters: int = attrs.field(default=5, validator=[v.instance_of(int), _positive])
+    n_episodes: int = attrs.field(default=1, validator=[v.instance_of(int), _positive])
+    seconds: float | None = attrs.field(default=0.1, validator=_optional)
+    max_episodes: int | None = attrs.field(default=None, validator=v.optional([v.instance_of(int), _positive]))
+    max_steps: int | None = attrs.field(default=None, validator=v.optional([v.instance_of(int), _positive]))
+    max_depth: int = attrs.field(default=90, validator=[v.instance_of(int), v.ge(1), v.le(1000)])
+    rollout_depth: int = attrs.field(default=90, validator=[v.instance_of(int), v.ge(1), v.le(1000)])
+    clock: Literal["wall", "cpu"] = attrs.field(default="wall", validator=v.in_(("wall", "cpu")))
+    max_nodes: int = attrs.field(default=20_000_000, validator=[v.instance_of(int), v.ge(16)])
+
+    def __attrs_post_init__(self) -> None:
+        if self.seconds is None and self.max_episodes is None and self.max_steps is None:
+            raise ValueError(
+                "expected at least one of seconds, max_episodes, max_steps; without a budget a search would never end"
+            )
+
+    def depth(self, iteration: int) -> int:
+        """Return the depth of the tree; it does not grow here."""
+        return self.max_depth

@@ -72,6 +72,8 @@ class CompiledModel:
         floats: float64 [·], real constants of this instance.
         cache_key: names the code of the functions for the compiled cache on disk; None: compile anew in each process. It
             has to change whenever the functions, or anything they call, change.
+        upper: as ``hint``, but never below the value of a player who knows the state; DESPOT's upper bound. None: it uses
+            the hint, and its bounds are then only as good as that.
     """
 
     step: Callable[..., Any]
@@ -80,6 +82,7 @@ class CompiledModel:
     ints: Array
     floats: Array
     cache_key: str | None = None
+    upper: Callable[..., Any] | None = None
 
 
 class Model:

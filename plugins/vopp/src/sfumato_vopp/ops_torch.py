@@ -200,6 +200,9 @@ class TorchTree(ArrayTree):
         cumulative = None if cumulative is None else torch.as_tensor(cumulative, device=device, dtype=torch.float64)
         super().begin(torch.as_tensor(particles, device=device), cumulative, seed)
 
+    def _joined(self, parts: list[Any]) -> torch.Tensor:
+        return torch.cat([torch.as_tensor(part, device=self._ops.device) for part in parts])
+
     def _check(self, out: Step, n: int) -> None:
         for name, value in (("observations", out.observations), ("rewards", out.rewards), ("terminal", out.terminal)):
             if tuple(value.shape) != (n,):

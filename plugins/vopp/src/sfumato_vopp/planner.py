@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import attrs
 import numpy as np
 
 from sfumato_vopp.belief import Belief
-from sfumato_vopp.config import POMCPConfig, PORPPConfig, SearchConfig
+from sfumato_vopp.config import DESPOTConfig, POMCPConfig, PORPPConfig, SearchConfig
 from sfumato_vopp.errors import BeliefError, ModelError
 from sfumato_vopp.model import Array, Model
 
-__all__ = ["POMCP", "PORPP", "VOPP", "Decision", "OnlinePlanner", "PlanStats"]
+__all__ = ["DESPOT", "POMCP", "PORPP", "VOPP", "Decision", "OnlinePlanner", "PlanStats"]
 
 Backend = Literal["numpy", "numba", "torch"]
 #: Episodes of the first iteration while the cost of a model step is unknown, so that a slow model cannot eat the deadline.
@@ -37,7 +39,7 @@ class PlanStats:
         seconds: wall-clock time of the whole call.
         bytes: held by the tree.
         overflow: True when the tree reached ``max_nodes`` and the search stopped early.
-        stop_reason: "deadline", "episodes", "steps", "capacity" or "cancelled".
+        stop_reason: "deadline", "episodes", "steps", "capacity", "cancelled" or "converged" (bounds met).
         root_entropy: of the root policy, in nats.
         eta: inverse temperature used.
         backend, storage: what ran.
@@ -220,6 +222,8 @@ class OnlinePlanner:
             iteration += 1
             if tree.overflow:
                 return iteration, episodes, "capacity"
+            if getattr(tree, "converged", False):
+                return iteration, episodes, "converged"
             if max_episodes is not None and episodes >= max_episodes:
                 return iteration, episodes, "episodes"
             if max_steps is not None and tree.steps >= max_steps:
@@ -236,9 +240,11 @@ class OnlinePlanner:
             return max(1, min(n, _PILOT), min(n, fitting)) if left > 0 else 1
         return min(n, fitting) if fitting >= min(n, _PILOT) else 0
 
-    def _decision(self, started: float, iterations: int, episodes: int, reason: str, reused: int) -> Decision:
+    def _decision(
+        self, started: float, iterations: int, episodes: int, reason: str, reused: int, root: tuple[Any, ...] | None = None
+    ) -> Decision:
         tree = self._tree
-        psi, visits, values, value = tree.root()
+        psi, visits, values, value = tree.root() if root is None else root
         if not np.any(visits > 0):
             raise ModelError("the search ended before any action was tried; give max_nodes or the budget more room")
         policy = self._policy(psi, visits)
@@ -284,8 +290,142 @@ class VOPP(OnlinePlanner):
         self._tree, self.backend = make_tree(model, self.config, self.eta, backend, device)
 
         self._step_taken: tuple[int, int] | None = None
+        self._device = device
+        self._crew: list[VOPP] = []
         if self.config.reuse_tree and not hasattr(self._tree, "reroot"):
             raise ModelError(f"reuse_tree needs backend 'numba', got {self.backend!r}")
+        if self.config.n_threads > 1:
+            if self.backend != "numba":
+                raise ModelError(f"n_threads > 1 needs backend 'numba', whose search runs outside the interpreter; got {self.backend!r}")
+            if self.config.reuse_tree:
+                raise ModelError("reuse_tree works with n_threads = 1 only: each thread has a tree of its own")
+            self._hire(self.config.n_threads)
+
+    def _hire(self, n: int) -> None:
+        """Have n planners with a tree each, one a thread; the generators are set at each call."""
+        alone = attrs.evolve(self.config, n_threads=1)
+        while len(self._crew) < n:
+            self._crew.append(VOPP(self.model, alone, None, self.backend, self._device))  # type: ignore[arg-type]
+        if not hasattr(self, "_pool") or self._pool._max_workers < n:
+            self._pool = ThreadPoolExecutor(n, thread_name_prefix="vopp")
+
+    def warmup(self) -> None:
+        """Compile and touch everything a decision needs, on every thread's tree."""
+        super().warmup()
+        for planner in self._crew:
+            planner.warmup()
+
+    def cancel(self) -> None:
+        """Ask a running ``plan`` or ``plan_many`` to stop after its iteration; call it from any thread."""
+        super().cancel()
+        for planner in self._crew:
+            planner.cancel()
+
+    def plan(
+        self,
+        belief: Any,
+        *,
+        deadline: float | None = None,
+        horizon: int | None = None,
+        max_episodes: int | None = None,
+        max_steps: int | None = None,
+    ) -> Decision:
+        """Choose an action; see :meth:`OnlinePlanner.plan`.
+
+        With ``config.n_threads`` = T > 1, T trees with seeds of their own search at once, budgets of episodes and steps
+        shared out evenly, and their roots are pooled: preferences and values averaged, visits added.
+        """
+        if self.config.n_threads == 1:
+            return super().plan(belief, deadline=deadline, horizon=horizon, max_episodes=max_episodes, max_steps=max_steps)
+        started = time.perf_counter()
+        seconds, depth, episodes, steps = self._limits(deadline, horizon, max_episodes, max_steps)
+        crew = self._crew[: self.config.n_threads]
+        root = self._checked(belief)
+        # Making and pooling the threads costs a little: half a millisecond is kept for it.
+        left = None if seconds is None else max(0.5 * seconds, seconds - 5e-4)
+        share = [None if total is None else -(-total // len(crew)) for total in (episodes, steps)]
+        for planner, seed in zip(crew, self._rng.integers(2**63, size=len(crew)), strict=True):
+            planner.reseed(np.random.default_rng(int(seed)))
+        jobs = [
+            self._pool.submit(p.plan, root, deadline=left, horizon=depth, max_episodes=share[0], max_steps=share[1]) for p in crew
+        ]
+        return self._pooled([job.result() for job in jobs], time.perf_counter() - started)
+
+    def _pooled(self, decisions: list[Decision], seconds: float) -> Decision:
+        """Return one decision from those of several trees on one root."""
+        visits = np.sum([d.visits for d in decisions], axis=0)
+        psi = np.mean([d.preferences for d in decisions], axis=0)
+        total = np.nansum([d.values * d.visits for d in decisions], axis=0)
+        values = np.where(visits > 0, total / np.maximum(visits, 1), np.nan)
+        policy = self._policy(psi, visits)
+        stats = [d.stats for d in decisions]
+        width = max(len(s.depth_histogram) for s in stats)
+        histogram = np.sum([np.pad(s.depth_histogram, (0, width - len(s.depth_histogram))) for s in stats], axis=0)
+        positive = policy[policy > 0]
+        pooled = attrs.evolve(
+            stats[0],
+            iterations=sum(s.iterations for s in stats), episodes=sum(s.episodes for s in stats),
+            steps=sum(s.steps for s in stats), n_beliefs=sum(s.n_beliefs for s in stats),
+            n_actions=sum(s.n_actions for s in stats), bytes=sum(s.bytes for s in stats), depth_histogram=histogram,
+            seconds=seconds, overflow=any(s.overflow for s in stats),
+            root_entropy=float(-(positive * np.log(positive)).sum()),
+        )  # fmt: skip
+        action = int(np.argmax(np.where(visits > 0, psi, -np.inf)))
+        return Decision(action, psi, policy, values, visits, float(np.mean([d.value for d in decisions])), pooled)
+
+    def plan_many(
+        self,
+        beliefs: Sequence[Any],
+        *,
+        deadline: float | None = None,
+        horizon: int | None = None,
+        max_episodes: int | None = None,
+        max_steps: int | None = None,
+    ) -> list[Decision]:
+        """Choose an action for each of R beliefs, all within one deadline.
+
+        Arguments: as for :meth:`plan`; the budgets are those of the whole call.
+
+        Notes: with backends "numpy" and "torch" the R roots stand in one tree and every batch of episodes is shared out
+            among them, so that R small decisions fill one wide batch; ``stats`` are then those of the whole call. With
+            "numba" the roots are planned one after the other on ``config.n_threads`` threads, each with an equal share.
+
+        Raises: as :meth:`plan`; nothing is planned when one of the beliefs is bad.
+        """
+        started = time.perf_counter()
+        seconds, depth, episodes, steps = self._limits(deadline, horizon, max_episodes, max_steps)
+        roots = [self._checked(belief) for belief in beliefs]
+        if not roots:
+            return []
+        if hasattr(self._tree, "begin_many"):
+            return self._plan_batched(started, roots, seconds, depth, episodes, steps)
+        threads = min(self.config.n_threads, len(roots))
+        self._hire(threads)
+        left = None if seconds is None else seconds * threads / len(roots)
+        share = [None if total is None else max(1, total // len(roots)) for total in (episodes, steps)]
+        seeds = self._rng.integers(2**63, size=len(roots))
+
+        def work(which: int) -> list[Decision]:
+            planner, out = self._crew[which], []
+            for r in range(which, len(roots), threads):
+                planner.reseed(np.random.default_rng(int(seeds[r])))
+                out.append(planner.plan(roots[r], deadline=left, horizon=depth, max_episodes=share[0], max_steps=share[1]))
+            return out
+
+        parts = list(self._pool.map(work, range(threads)))
+        return [parts[r % threads][r // threads] for r in range(len(roots))]
+
+    def _plan_batched(
+        self, started: float, roots: list[Belief], seconds: float | None, depth: int, episodes: int | None, steps: int | None
+    ) -> list[Decision]:
+        self._now = time.thread_time if self.config.clock == "cpu" else time.perf_counter
+        opened = self._now()
+        self._cancelled.clear()
+        self._step_taken = None
+        pairs = [(r.particles, None if r.weights is None else np.cumsum(r.weights)) for r in roots]
+        self._tree.begin_many(pairs, int(self._rng.integers(2**63)))
+        iterations, done, reason = self._search(opened, seconds, depth, episodes, steps)
+        return [self._decision(started, iterations, done, reason, 0, self._tree.root(r)) for r in range(len(roots))]
 
     def advance(self, action: int, observation: int) -> None:
         """Say what was done and seen since the last decision, so that with ``reuse_tree`` the next search goes on there."""
@@ -328,6 +468,40 @@ class POMCP(OnlinePlanner):
 
     def _policy(self, preferences: Array, visits: Array) -> Array:
         return visits / visits.sum()
+
+
+class DESPOT(OnlinePlanner):
+    """Anytime search under determinised scenarios with bounds, as a baseline; needs ``model.compiled()``.
+
+    Arguments: as for :class:`VOPP`. ``Decision.preferences`` and ``values`` are lower bounds; an "episode" is a trial.
+
+    Source: Ye, Somani, Hsu, Lee, "DESPOT: online POMDP planning with regularization", JAIR 2017; without regularisation.
+    """
+
+    def __init__(self, model: Model, config: DESPOTConfig | None = None, rng: np.random.Generator | None = None) -> None:
+        from sfumato_vopp.backends import compiled_or_raise
+        from sfumato_vopp.despot_numba import DESPOTTree
+
+        self._init(model, DESPOTConfig() if config is None else config, rng)
+        self.eta, self.backend = float("nan"), "numba"
+        self._tree = DESPOTTree(model, compiled_or_raise(model), self.config)
+
+    def warmup(self) -> None:
+        """Compile and touch everything a decision needs; what a trial costs is learnt from the first real ones."""
+        super().warmup()
+        self._step_seconds = None
+
+    def _affordable(self, n: int, depth: int, left: float, iteration: int) -> int:
+        """Return the trials that fit in the time left, judged by the mean cost of those made so far."""
+        if iteration == 0 or self._step_seconds is None:
+            return 1
+        each = self._step_seconds * self._tree.steps / max(1, iteration)
+        return min(n, int(_MARGIN * left / each)) if each > 0 else n
+
+    def _policy(self, preferences: Array, visits: Array) -> Array:
+        policy = np.zeros(len(preferences))
+        policy[int(np.argmax(preferences))] = 1.0
+        return policy
 
 
 class PORPP(OnlinePlanner):

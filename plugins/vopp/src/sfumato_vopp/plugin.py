@@ -31,6 +31,10 @@ _SOLVERS = (
         ),
     ),
     ("pomcp", "POMCPSolver", "POMCPSolverConfig", "POMCP (partially observable UCT), compiled", "Silver and Veness 2010", _NUMBA),
+    (
+        "despot", "DESPOTSolver", "DESPOTSolverConfig", "DESPOT-like: bounds under determinised scenarios, compiled",
+        "Ye et al. 2017", _NUMBA,
+    ),
     ("porpp", "PORPPSolver", "PORPPSolverConfig", "Sequential PORPP, in plain Python", "Kim and Kurniawati 2025", ()),
     ("qmdp", "QMDPSolver", "QMDPConfig", "QMDP: the value of full knowledge after this step", "Littman et al. 1995", _NUMBA),
     (
@@ -45,6 +49,7 @@ _ONLINE: dict[str, object] = {"seconds": None, "max_episodes": 40, "n_episodes":
 _SAMPLES: dict[str, dict[str, object]] = {
     "planner": _ONLINE,
     "pomcp": _ONLINE,
+    "despot": {"seconds": None, "max_episodes": 3, "n_scenarios": 50, "rollout_depth": 20, "n_particles": 200},
     "porpp": _ONLINE,
     "qmdp": {},
     "sarsop": {"gap": 2.0, "solve_seconds": 2.0, "max_trials": 3},

@@ -130,6 +130,7 @@ class ArrayTree:
         self._codes = Index(ops)
         self._n_codes = 0
         self._particles, self._cumulative, self._seed = particles, cumulative, int(seed) & 0xFFFFFFFFFFFFFFFF
+        self._n_roots = 1
         self._generator = np.random.default_rng(self._seed)
         self.steps = 0
         self.overflow = False
@@ -138,6 +139,29 @@ class ArrayTree:
             few = particles[:256]
             hints = self._model.value_hint(few, ops.full(len(few), 0, "ids"))
             self.bel["hint"][0], self.bel["hint_n"][0] = hints.sum(), len(few)
+
+    def begin_many(self, roots: list[tuple[Array, Array | None]], seed: int) -> None:
+        """Empty the tree and set several root beliefs, nodes 0 … R-1; the episodes take turns at them."""
+        sizes = np.array([len(particles) for particles, _ in roots])
+        # Root r owns the part (r, r+1] of one cumulative line, so that one search draws for all roots.
+        lines = [
+            r + (np.arange(1, n + 1) / n if c is None else np.asarray(c) / c[-1])
+            for r, (n, (_, c)) in enumerate(zip(sizes, roots, strict=True))
+        ]
+        self.begin(self._joined([p for p, _ in roots]), np.concatenate(lines), seed)
+        ops = self._ops
+        self._n_roots = len(roots)
+        self.bel.append(len(roots) - 1)
+        if self._leaf:
+            first = 0
+            for r, n in enumerate(sizes):
+                few = self._particles[first : first + min(int(n), 256)]
+                hints = self._model.value_hint(few, ops.full(len(few), 0, "ids"))
+                self.bel["hint"][r], self.bel["hint_n"][r] = hints.sum(), len(few)
+                first += int(n)
+
+    def _joined(self, parts: list[Array]) -> Any:
+        return np.concatenate(parts)
 
     @property
     def nbytes(self) -> int:
@@ -162,12 +186,17 @@ class ArrayTree:
             return 0
         keys = ops.keys(self._seed, first_episode, n_episodes)
         u = ops.draws(keys, 0).random()
-        if self._cumulative is None:
+        nodes = ops.full(n_episodes, 0, "ids")
+        actions = nodes
+        if self._n_roots > 1:
+            nodes = ops.arange(first_episode, first_episode + n_episodes) % self._n_roots
+            start = ops.searchsorted(self._cumulative, u + nodes)
+            start = ops.where(start < len(self._particles), start, len(self._particles) - 1)
+        elif self._cumulative is None:
             start = ops.truncate(u * len(self._particles))
         else:
             start = ops.first_above(self._cumulative[None, :], u * self._cumulative[-1])
-        states, nodes = self._particles[start], ops.full(n_episodes, 0, "ids")
-        actions = nodes
+        states = self._particles[start]
         for d in range(depth):
             self._visit(nodes, iteration)
             draws = ops.draws(keys, 1 + d * SLOTS_PER_STEP, SLOTS_PER_STEP)
@@ -325,11 +354,11 @@ class ArrayTree:
         best = ops.max_rows(masked)
         return best + ops.log(ops.exp(self.eta * (masked - best[:, None])).sum(1)) / self.eta
 
-    def root(self) -> tuple[Array, Array, Array, float]:
-        """Return the root's preferences [A], visits [A], mean values [A] (NaN where untried), and value."""
+    def root(self, which: int = 0) -> tuple[Array, Array, Array, float]:
+        """Return a root's preferences [A], visits [A], mean values [A] (NaN where untried), and value."""
         ops = self._ops
-        row = int(self.bel["row"][0])
-        value = float(self.bel["v"][0])
+        row = int(self.bel["row"][which])
+        value = float(self.bel["v"][which])
         if row < 0:
             return np.zeros(self._A), np.zeros(self._A, np.int64), np.full(self._A, np.nan), value
         n, end = ops.to_numpy(self.act["n"][row]), ops.to_numpy(self.act["end"][row])

@@ -54,7 +54,15 @@ def listed_starts(model: Model) -> Array | None:
 
 
 def play(
-    planner: Any, model: Model, episode: int, max_steps: int, *, n_particles: int = 10_000, seed: int = 0, keep: bool = False
+    planner: Any,
+    model: Model,
+    episode: int,
+    max_steps: int,
+    *,
+    n_particles: int = 10_000,
+    seed: int = 0,
+    keep: bool = False,
+    start: Array | None = None,
 ) -> Episode:
     """Play one episode.
 
@@ -63,10 +71,14 @@ def play(
         episode: its number; start state and world depend on it and on ``seed`` alone, so planners can be paired.
         n_particles: of the particle filter, where the exact filter cannot be used.
         keep: keep beliefs and decisions.
+        start: [state_width], where the episode starts instead; the belief stays the model's initial one.
     """
     starts = listed_starts(model)
     world, own = np.random.default_rng([seed, 1, episode]), np.random.default_rng([seed, 2, episode])
-    state = model.initial(1, world) if starts is None else starts[episode % len(starts)][None]
+    if start is not None:
+        state = np.asarray(start, model.state_dtype).reshape(1, model.state_width)
+    else:
+        state = model.initial(1, world) if starts is None else starts[episode % len(starts)][None]
     exact = starts is not None and len(starts) <= 4096 and model.transitions(starts[:1], 0) is not None
     belief: Any = ExactFilter(model) if exact else ParticleFilter(model, n_particles, own)
     planner.reseed(own)

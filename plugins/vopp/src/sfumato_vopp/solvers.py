@@ -12,13 +12,13 @@ from sfumato.records import Refusal, Start, Step
 from sfumato_vopp.belief import ExactFilter, ParticleFilter
 from sfumato_vopp.exact import bracket, qmdp
 from sfumato_vopp.model import Model
-from sfumato_vopp.planner import POMCP, PORPP, VOPP, OnlinePlanner
+from sfumato_vopp.planner import DESPOT, POMCP, PORPP, VOPP, OnlinePlanner
 from sfumato_vopp.tabular import Tables, numbering, tabulate
-from sfumato_vopp.task_config import PlannerConfig, POMCPSolverConfig, PORPPSolverConfig
+from sfumato_vopp.task_config import DESPOTSolverConfig, PlannerConfig, POMCPSolverConfig, PORPPSolverConfig
 
-__all__ = ["OnlinePolicy", "POMCPSolver", "PORPPSolver", "PlannerSolver", "QMDPSolver", "SarsopSolver", "make_filter"]
+__all__ = ["DESPOTSolver", "OnlinePolicy", "POMCPSolver", "PORPPSolver", "PlannerSolver", "QMDPSolver", "SarsopSolver", "make_filter"]
 
-C = TypeVar("C", PlannerConfig, POMCPSolverConfig, PORPPSolverConfig)
+C = TypeVar("C", PlannerConfig, DESPOTSolverConfig, POMCPSolverConfig, PORPPSolverConfig)
 
 
 def make_filter(model: Model, kind: str, n_particles: int, exact_limit: int, rng: np.random.Generator) -> Any:
@@ -130,6 +130,14 @@ class POMCPSolver(OnlineSolver[POMCPSolverConfig]):
     def make_planner(self, model: Model, ctx: Context, rng: np.random.Generator) -> POMCP:
         """Build the planner for one model."""
         return POMCP(model, self.config, rng)
+
+
+class DESPOTSolver(OnlineSolver[DESPOTSolverConfig]):
+    """A DESPOT-like search; see :class:`sfumato_vopp.planner.DESPOT`."""
+
+    def make_planner(self, model: Model, ctx: Context, rng: np.random.Generator) -> DESPOT:
+        """Build the planner for one model."""
+        return DESPOT(model, self.config, rng)
 
 
 class PORPPSolver(OnlineSolver[PORPPSolverConfig]):

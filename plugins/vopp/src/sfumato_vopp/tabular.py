@@ -226,5 +226,6 @@ class TabularModel(Model):
         from sfumato_vopp import tabular_numba as k
 
         ints = np.concatenate([[self.n_states, self.observe.shape[-1], self.reward.shape[2]], self.terminal]).astype(np.int64)
-        floats = np.concatenate([self._cum_t.ravel(), self._cum_o.ravel(), self.reward.ravel()])
-        return CompiledModel(k.step, k.hint, k.log_likelihood, ints, floats, "builtin:tabular")
+        most = max(0.0, float(self.reward.max())) / (1.0 - self.discount) if self.discount < 1.0 else np.inf
+        floats = np.concatenate([self._cum_t.ravel(), self._cum_o.ravel(), self.reward.ravel(), [most]])
+        return CompiledModel(k.step, k.hint, k.log_likelihood, ints, floats, "builtin:tabular", k.upper)

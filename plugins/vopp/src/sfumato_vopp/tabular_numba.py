@@ -1,7 +1,8 @@
 """Compiled scalar functions of :class:`sfumato_vopp.tabular.TabularModel`; same draws in the same places.
 
 ``ints``: S, O, width of the reward rows, then terminal flags [S]. ``floats``: cumulative transitions [A, S, S], cumulative
-observations [A, S, O], rewards [A, S, width]; the number of actions follows from the length.
+observations [A, S, O], rewards [A, S, width], and one upper bound of all values; the number of actions
+follows from the length.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from numba import njit
 
 from sfumato_vopp.counter_numba import uniform
 
-__all__ = ["hint", "log_likelihood", "step"]
+__all__ = ["hint", "log_likelihood", "step", "upper"]
 
 
 @njit(inline="always")
@@ -51,6 +52,12 @@ def step(S, i, a, stream, ints, floats):  # type: ignore[no-untyped-def]
 def hint(S, i, a, ints, floats):  # type: ignore[no-untyped-def]
     """Guess nothing: zero."""
     return 0.0
+
+
+@njit(inline="always")
+def upper(S, i, a, ints, floats):  # type: ignore[no-untyped-def]
+    """Return the value of the best reward for ever."""
+    return floats[floats.size - 1]
 
 
 @njit(inline="always")

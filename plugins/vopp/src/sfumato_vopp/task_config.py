@@ -7,10 +7,11 @@ from typing import Any, Literal
 import attrs
 from attrs import validators as v
 
-from sfumato_vopp.config import POMCPConfig, PORPPConfig, SearchConfig
+from sfumato_vopp.config import DESPOTConfig, POMCPConfig, PORPPConfig, SearchConfig
 
 __all__ = [
     "CrowdNavConfig",
+    "DESPOTSolverConfig",
     "FileConfig",
     "LaserTagConfig",
     "LightDarkConfig",
@@ -171,6 +172,11 @@ class PlannerConfig(_FilterConfig, SearchConfig):
 @attrs.frozen(kw_only=True)
 class POMCPSolverConfig(_FilterConfig, POMCPConfig):
     """POMCP as a solver: its settings, and how the belief is kept (as in :class:`PlannerConfig`)."""
+
+
+@attrs.frozen(kw_only=True)
+class DESPOTSolverConfig(_FilterConfig, DESPOTConfig):
+    """DESPOT-like search as a solver: its settings, and how the belief is kept (as in :class:`PlannerConfig`)."""
 
 
 @attrs.frozen(kw_only=True)

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from sfumato_vopp.model import Array, CompiledModel
-from sfumato_vopp.models.tag import MOVES, opponent_table, path_lengths
+from sfumato_vopp.models.tag import MOVES, chase_hint, opponent_table, path_lengths
 from sfumato_vopp.scalar import ScalarModel
 
 __all__ = ["SAME_CELL", "LaserTag", "reading_table"]
@@ -46,6 +46,7 @@ class LaserTag(ScalarModel):
 
     Arguments:
         obstacles: cells (x, y) of a 7-row, 11-column grid; eight drawn from ``layout_seed`` when not given.
+        hint_weight: see :func:`sfumato_vopp.models.tag.chase_hint`.
     """
 
     n_actions = 5
@@ -53,7 +54,11 @@ class LaserTag(ScalarModel):
     reward_range = (-1.0, 10.0)  # a tag in vain is no sensible action
 
     def __init__(
-        self, obstacles: tuple[tuple[int, int], ...] | None = None, layout_seed: int = 0, discount: float = 0.95
+        self,
+        obstacles: tuple[tuple[int, int], ...] | None = None,
+        layout_seed: int = 0,
+        discount: float = 0.95,
+        hint_weight: float = 0.6,
     ) -> None:
         width, height = 11, 7
         if obstacles is None:
@@ -75,8 +80,7 @@ class LaserTag(ScalarModel):
                     m += 1
                 runs[i, beam] = m
         path = path_lengths(self.cells)
-        g = discount ** np.minimum(path, 1000)
-        hint = -(1 - g) / (1 - discount) + 10.0 * g
+        hint = chase_hint(path, discount, hint_weight)
         table = reading_table(12)
         self._ints = np.concatenate([[n], np.ravel(moved), target.ravel(), runs.ravel(), ray.ravel()]).astype(np.int64)
         self._floats = np.concatenate([cum.ravel(), hint.ravel(), table.ravel()])

@@ -164,7 +164,7 @@ class RockSample(Model):
         floats = np.concatenate(
             [[max(12.0 * self.discount, 10.0)], self._exit, self.accuracy.ravel(), self._reach.T.ravel()]
         )
-        return CompiledModel(k.step, k.hint, k.log_likelihood, ints, floats, "builtin:rocksample")
+        return CompiledModel(k.step, k.hint, k.log_likelihood, ints, floats, "builtin:rocksample", k.upper)
 
     def describe_state(self, state: Array) -> str:
         """Name the rover's cell and the good rocks."""

@@ -12,7 +12,7 @@ from numba import njit
 
 from sfumato_vopp.counter_numba import uniform
 
-__all__ = ["hint", "log_likelihood", "step"]
+__all__ = ["hint", "log_likelihood", "step", "upper"]
 
 
 @njit(inline="always")
@@ -73,6 +73,24 @@ def hint(S, i, a, ints, floats):  # type: ignore[no-untyped-def]
     if nearest <= 0.0:
         return floats[1 + cell]
     return floats[0] if nearest >= 1.0 else 12.0 * nearest
+
+
+@njit(inline="always")
+def upper(S, i, a, ints, floats):  # type: ignore[no-untyped-def]
+    """Return Σ 10·γ^distance over good rocks plus the way out: no plan collects more, or any of it sooner."""
+    packed = S[i, 0]
+    cell = packed & 0xFFFF
+    n, k = ints[0], ints[1]
+    base = 1 + n * n + k * n * n + cell * k
+    total = floats[1 + cell]
+    rocks = packed >> 16
+    rock = 0
+    while rocks > 0:
+        if rocks & 1:
+            total += 10.0 * floats[base + rock]
+        rocks >>= 1
+        rock += 1
+    return total
 
 
 @njit(inline="always")

@@ -35,7 +35,7 @@ def step(S, i, a, stream, ints, floats):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def hint(S, i, a, ints, floats):  # type: ignore[no-untyped-def]
-    """Guess the value of walking straight to the opponent's cell: -(1-γ^d)/(1-γ) + 10γ^d."""
+    """Guess a value from the distance; see :func:`sfumato_vopp.models.tag.chase_hint`."""
     n = ints[0]
     return floats[5 * n * n + S[i, 0]]
 

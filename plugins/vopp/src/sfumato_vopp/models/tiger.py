@@ -74,7 +74,8 @@ class Tiger(Model):
         """Return the compiled functions."""
         from sfumato_vopp.models import tiger_numba as k
 
-        return CompiledModel(k.step, k.hint, k.log_likelihood, np.zeros(1, np.int64), np.array([self.accuracy]), "builtin:tiger")
+        floats = np.array([self.accuracy, 10.0 / (1.0 - self.discount) if self.discount < 1.0 else np.inf])
+        return CompiledModel(k.step, k.hint, k.log_likelihood, np.zeros(1, np.int64), floats, "builtin:tiger", k.upper)
 
     def describe_state(self, state: Array) -> str:
         """Name the tiger's side."""
