@@ -1,4 +1,4 @@
-"""Interpreters shared by the tests: starting one costs a quarter of a second, a session a millisecond."""
+"""Interpreters shared by the tests, with the default packages: starting one costs seconds, a session a millisecond."""
 
 from collections.abc import Iterator
 

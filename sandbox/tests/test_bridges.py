@@ -44,7 +44,7 @@ def test_smolagents_runs_a_whole_agent_through_the_executor():
             "final_answer(a + extra['one'])",
         ]
     )
-    executor = SandboxExecutor()
+    executor = SandboxExecutor(packages=())
     agent = smolagents.CodeAgent(tools=[area], model=model, executor=executor, verbosity_level=0, max_steps=6)
     try:
         assert agent.run("How large?", additional_args={"extra": {"one": 1}}) == 13
@@ -58,7 +58,7 @@ def test_smolagents_variables_must_be_plain():
     pytest.importorskip("smolagents", reason="extra 'smolagents'")
     from sfumato_sandbox.bridges.smolagents import SandboxExecutor
 
-    executor = SandboxExecutor()
+    executor = SandboxExecutor(packages=())
     try:
         executor.send_tools({})
         executor.send_variables({"x": [1, {"y": "'\n"}]})

@@ -16,12 +16,12 @@ def poor_machine(monkeypatch):
 
 def test_strict_refuses_and_says_what_is_missing(poor_machine):
     with pytest.raises(IsolationUnavailable, match="permits 0: the kernel has no Landlock"):
-        Interpreter(level=1, strict=True)
+        Interpreter(packages=(), level=1, strict=True)
 
 
 def test_without_strict_the_level_that_holds_is_told_and_recorded(poor_machine):
     with pytest.warns(UserWarning, match="level 1 asked for, 0 holds"):
-        interpreter = Interpreter(level=1)
+        interpreter = Interpreter(packages=(), level=1)
     with interpreter:
         assert interpreter.isolation.level == 0
         with interpreter.open() as session:
@@ -51,10 +51,10 @@ from sfumato_sandbox.capability import isolation
 warnings.simplefilter("ignore")
 found = isolation(2, strict=False)
 print(found.level, *found.missing)
-with Interpreter(level=2) as interpreter, interpreter.open() as session:
+with Interpreter(packages=(), level=2) as interpreter, interpreter.open() as session:
     print(session.step("print('ran')").stdout.strip(), session.step("1").isolation_level)
 try:
-    Interpreter(level=found.level + 1, strict=True) if found.level < 2 else print("highest")
+    Interpreter(packages=(), level=found.level + 1, strict=True) if found.level < 2 else print("highest")
 except IsolationUnavailable as refusal:
     print("refused")
 """

@@ -22,7 +22,7 @@ def groups():
 
 def test_processes_of_all_sessions_together_are_bounded_even_at_level_0(allowed):
     before = groups()
-    with Interpreter(level=0, total_processes=30, spare=False) as interpreter:
+    with Interpreter(packages=(), level=0, total_processes=30, spare=False) as interpreter:
         with interpreter.open({}, Limits(timeout_seconds=3)) as session:
             session.step("import os, time")
             bomb = "made = 0\ntry:\n while made < 200:\n  if os.fork() == 0: time.sleep(60); os._exit(0)\n  made += 1\nexcept OSError: pass\nprint(made)"
@@ -34,7 +34,7 @@ def test_processes_of_all_sessions_together_are_bounded_even_at_level_0(allowed)
 
 
 def test_memory_of_all_sessions_together_is_bounded(allowed):
-    with Interpreter(level=0, total_memory_bytes=200 << 20, spare=False) as interpreter:
+    with Interpreter(packages=(), level=0, total_memory_bytes=200 << 20, spare=False) as interpreter:
         sessions = [interpreter.open({}, Limits(memory_bytes=1 << 30)) for _ in range(2)]
         for session in sessions:
             session.step("hoard = bytearray(b'x') * (150 << 20)")
@@ -45,4 +45,4 @@ def test_memory_of_all_sessions_together_is_bounded(allowed):
 def test_a_system_that_allows_none_is_told_about(monkeypatch, tmp_path):
     monkeypatch.setattr(cgroup, "MOUNT", tmp_path / "absent")
     with pytest.raises(IsolationUnavailable, match="leave these limits out"):
-        Interpreter(total_processes=10)
+        Interpreter(packages=(), total_processes=10)

@@ -14,11 +14,11 @@ def test_a_zygote_that_fails_to_start_is_an_error_with_its_last_words(monkeypatc
     broken.write_text("raise RuntimeError('no such luck')")
     monkeypatch.setattr(zygote, "MAIN", broken)
     with pytest.raises(SandboxError, match="RuntimeError: no such luck"):
-        Interpreter()
+        Interpreter(packages=())
 
 
 def test_sessions_end_with_the_interpreter_and_say_so():
-    interpreter = Interpreter()
+    interpreter = Interpreter(packages=())
     session = interpreter.open()
     session.step("1")
     interpreter.close()
@@ -34,7 +34,7 @@ def test_sessions_end_with_the_interpreter_and_say_so():
 
 
 def test_a_killed_zygote_takes_its_children_along_and_is_told():
-    interpreter = Interpreter()
+    interpreter = Interpreter(packages=())
     session = interpreter.open()
     pid = int(session.step("import os; print(os.getpid())").stdout)
     os.kill(interpreter._zygote.process.pid, signal.SIGKILL)
@@ -51,7 +51,7 @@ def test_a_killed_zygote_takes_its_children_along_and_is_told():
 
 
 def test_a_forgotten_interpreter_is_cleaned_up():
-    interpreter = Interpreter()
+    interpreter = Interpreter(packages=())
     process, root = interpreter._zygote.process, interpreter._zygote.root
     del interpreter
     assert process.wait(5) is not None and not os.path.exists(root)

@@ -11,9 +11,10 @@ NEEDS = [name for name in ("numpy", "pandas", "matplotlib") if importlib.util.fi
 
 @pytest.fixture(scope="module")
 def session():
+    """The packages of the default: those that a user gets who says nothing."""
     if NEEDS:
         pytest.skip(f"not installed: {', '.join(NEEDS)} (extra 'data')")
-    with Interpreter(packages=None, artifacts=True) as interpreter:
+    with Interpreter(artifacts=True) as interpreter:
         assert (
             interpreter.packages.preload == ("numpy", "pandas", "matplotlib")
             and not interpreter.failed_packages
@@ -65,10 +66,17 @@ def test_numpy_draws_from_the_seed(session):
     assert draws[0] == draws[1] != draws[2]
 
 
-def test_an_undeclared_package_is_not_there(session, persistent):
+def test_the_default_packages_start_no_thread_before_the_fork(recwarn):
+    """A thread would be missing in the sessions, and one that holds a lock at the fork could hang them."""
+    with Interpreter() as interpreter:
+        assert interpreter._zygote.ready["threads"] == 1
+    assert not [warning for warning in recwarn if "threads" in str(warning.message)]
+
+
+def test_an_undeclared_package_is_not_there(session):
     error = session.step("import pytest").error
     assert error.type == "ModuleNotFoundError" and "numpy, pandas, matplotlib" in error.message
-    with persistent.open() as bare:
+    with Interpreter(packages=()) as interpreter, interpreter.open() as bare:
         assert "imported here: none" in bare.step("import numpy").error.message
         assert bare.step("try: import numpy\nexcept ImportError: print('absent')").stdout == "absent\n"
 
@@ -85,7 +93,7 @@ def test_code_can_import_what_it_wrote(persistent):
 
 
 def test_links_and_pipes_are_no_artifacts():
-    with Interpreter(artifacts=True) as interpreter, interpreter.open() as session:
+    with Interpreter(packages=(), artifacts=True) as interpreter, interpreter.open() as session:
         result = session.step(
             "import os\nos.symlink('/etc/passwd', 'link'); os.mkdir('d'); os.symlink('..', 'd/up')\n"
             "open('d/real', 'w').write('content'); open('empty', 'w').close()"

@@ -312,7 +312,10 @@ def test_the_order_of_sets_is_the_same_in_every_process(interpreter):
 
 
 def test_echo_and_await_are_options():
-    with Interpreter(echo=True, top_level_await=True) as interpreter, interpreter.open({}, FAST) as session:
+    with (
+        Interpreter(packages=(), echo=True, top_level_await=True) as interpreter,
+        interpreter.open({}, FAST) as session,
+    ):
         assert session.step("x = 20\nx + 1").value_repr == "21"
         assert session.step("import asyncio\nawait asyncio.sleep(0, 'slept')").value_repr == "'slept'"
         stuck = session.step("await asyncio.sleep(60)")

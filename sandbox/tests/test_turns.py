@@ -102,7 +102,7 @@ def test_a_name_lost_by_a_reset_counts_as_bound_earlier(make):
     ],
 )
 def test_cues_are_independent_of_persistence(persistent, stateless, lasting, cues, words):
-    settings = TurnSettings(cues=cues)
+    settings = TurnSettings(cues=cues, packages=())
     with settings.interpreter(lasting) as interpreter:
         turns = Turns(interpreter, settings, lasting, "t", TOOLS, answer)
         turn = turns.act("import json\na = 1\nb = [1, 2, 3, 4, 5]")

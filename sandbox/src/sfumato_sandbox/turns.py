@@ -30,7 +30,7 @@ KEPT = "The Python process goes on: variables bound before the interruption are 
 class TurnSettings:
     """How code is run and shown. Settings of the same name in `Interpreter` and `Limits` mean the same.
 
-    `tool_calls_per_action` None takes the task's own cap (`public["tool_calls_per_action"]`), or 1000.
+    `packages` None takes those of numpy, pandas and matplotlib that are installed. `tool_calls_per_action` None takes the task's own cap (`public["tool_calls_per_action"]`), or 1000.
     `cues` say what the agent is told of its variables before each action: nothing, their names
     (`globals_list`), or names with a bounded preview (`values_preview`). `render` is the form of an
     observation: `text`, or `json` with the four keys success, result, output, error.
@@ -38,7 +38,7 @@ class TurnSettings:
 
     level: int = attrs.field(default=1, validator=v.in_((0, 1, 2)))
     strict: bool = False
-    packages: tuple[str, ...] = ()
+    packages: tuple[str, ...] | None = None
     timeout_seconds: float = attrs.field(default=10.0, validator=v.gt(0))
     tool_calls_per_action: int | None = attrs.field(default=None, validator=v.optional(v.ge(0)))
     output_limit: int = attrs.field(default=16384, validator=v.ge(64))
@@ -55,7 +55,7 @@ class TurnSettings:
             persistent=persistent,
             level=self.level,
             strict=self.strict,
-            packages=tuple(self.packages),
+            packages=None if self.packages is None else tuple(self.packages),
             echo=self.echo,
             top_level_await=self.top_level_await,
             cues=self.cues,

@@ -22,6 +22,7 @@ from sfumato_sandbox.errors import SandboxError, SessionClosed
 
 MAIN = pathlib.Path(__file__).with_name("_inside") / "zygote.py"
 ANSWER_SECONDS = 30.0
+WARM_SECONDS = 180.0  # matplotlib's first import looks at every font of the machine
 SHARED_MEMORY, ROOM = "/dev/shm", 1 << 30
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
@@ -33,6 +34,8 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pandas loads pyarrow, whose allocator would start a thread
+    "ARROW_IO_THREADS": "1",
     "MPLBACKEND": "Agg",
     "TZ": "UTC",
 }
@@ -64,7 +67,7 @@ class Zygote:
         self._receive_lock = threading.Lock()
         self._pending: deque[Ticket] = deque()
         ours, theirs = socket.socketpair()
-        ours.settimeout(ANSWER_SECONDS)
+        ours.settimeout(WARM_SECONDS)
         self._control = ours
         with theirs, open(os.path.join(self.root, "zygote.log"), "wb") as log:
             self.process = subprocess.Popen(
@@ -87,6 +90,7 @@ class Zygote:
             self.ready = self._answer()
             if "error" in self.ready:
                 raise SandboxError(self.ready["error"])
+            ours.settimeout(ANSWER_SECONDS)
         except SandboxError as error:
             with open(os.path.join(self.root, "zygote.log"), errors="replace") as log_file:
                 told = log_file.read()[-2000:]

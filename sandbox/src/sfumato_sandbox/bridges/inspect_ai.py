@@ -40,7 +40,7 @@ class SfumatoSandboxEnvironment(SandboxEnvironment):
         """Open a session for the sample, at isolation level 1 and no lower."""
         interpreter = cls._interpreters.get(os.getpid())
         if interpreter is None:
-            interpreter = Interpreter(persistent=False, strict=True, keep_files=True, packages=None)
+            interpreter = Interpreter(persistent=False, strict=True, keep_files=True)
             cls._interpreters[os.getpid()] = interpreter
         limits = Limits(timeout_seconds=DEFAULT_SECONDS, output_bytes=10 << 20)
         return {"default": cls(interpreter.open({}, limits))}

@@ -75,14 +75,18 @@ def main() -> None:
     parser.add_argument("--stateless", action="store_true", help="a fresh process for every action")
     parser.add_argument("--level", type=int, default=1, choices=(0, 1, 2), help="isolation level (default 1)")
     parser.add_argument("--strict", action="store_true", help="refuse to start below that level")
-    parser.add_argument("--packages", default="", help="comma-separated packages that the code may import")
+    parser.add_argument(
+        "--packages",
+        help="comma-separated packages that the code may import, '' for none (default: those of numpy, pandas and "
+        "matplotlib that are installed)",
+    )
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one action (default 60)")
     options = parser.parse_args()
     with Interpreter(
         persistent=not options.stateless,
         level=options.level,
         strict=options.strict,
-        packages=tuple(filter(None, options.packages.split(","))),
+        packages=None if options.packages is None else tuple(filter(None, options.packages.split(","))),
         echo=True,
         top_level_await=True,
         artifacts=True,

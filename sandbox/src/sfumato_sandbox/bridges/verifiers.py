@@ -31,7 +31,7 @@ class SfumatoConfig(BaseConfig):
     level: int = 1
     strict: bool = True
     timeout_seconds: float = 60.0
-    packages: tuple[str, ...] = ()
+    packages: tuple[str, ...] | None = None
 
 
 class SfumatoRuntimeInfo(SfumatoConfig, BaseRuntimeInfo):
@@ -57,7 +57,7 @@ class SfumatoRuntime(Runtime):
             keep_files=True,
             level=self.config.level,
             strict=self.config.strict,
-            packages=tuple(self.config.packages),
+            packages=None if self.config.packages is None else tuple(self.config.packages),
         )
         limits = Limits(timeout_seconds=self.config.timeout_seconds, output_bytes=1 << 20)
         self._box = Box(self._interpreter.open({}, limits))
