@@ -9,7 +9,7 @@ from sfumato.runtimes import Direct
 from sfumato_opaque_knapsack.config import TaskConfig
 from sfumato_opaque_knapsack.evaluators import ScoreEvaluator
 from sfumato_opaque_knapsack.instances import EVAL_SEED_BASE, LEVELS, generate
-from sfumato_opaque_knapsack.pomdp import ALLOWED, KnapsackModel, call_of
+from sfumato_opaque_knapsack.pomdp import ALLOWED, HEAD, MODELS, KnapsackModel, call_of
 from sfumato_opaque_knapsack.tasks import KnapsackEpisode, MicroTask
 
 MICRO = LEVELS["micro"]
@@ -20,27 +20,33 @@ def true_state(model, instance):
     state = np.zeros((1, model.state_width), np.int64)
     state[0, 1:4] = instance.capacity, instance.budget, sum(1 << ord(c) - ord("A") for c in instance.allowed)
     for i, item in enumerate(instance.items):
-        state[0, 4 + i] = model.pack(item.weight, item.value, ord(item.label) - ord("A"))
+        state[0, HEAD + i] = model.pack(item.weight, item.value, ord(item.label) - ord("A"))
     return state
 
 
 @pytest.mark.parametrize("level", ["micro", "easy"])
-def test_the_model_steps_as_the_world_does(level):
+@pytest.mark.parametrize("form", sorted(MODELS))
+def test_the_model_steps_as_the_world_does(level, form):
     """Random actions from the true state: same observations, rewards and end, step by step."""
     rng = np.random.default_rng(0)
     for seed in range(25):
         instance = generate(level, EVAL_SEED_BASE + seed)
-        episode = KnapsackEpisode(instance, LEVELS[level], TaskConfig(pomdp_model=True))
+        config = TaskConfig(pomdp_model=True, pomdp_actions=form)
+        episode = KnapsackEpisode(instance, LEVELS[level], config)
         model = episode.reset().public["pomdp_model"]
         state = true_state(model, instance)
+        terminated = False
         for action in rng.integers(1, model.n_actions, 60):
             predicted = model.step(state, np.array([action]))
             step = episode.step(int(action))
             assert step.observation == predicted.observations[0]
             assert step.reward == predicted.rewards[0]
-            state = predicted.states
-        assert episode.step(0).terminated
-        assert model.step(state, np.array([0])).terminal[0]
+            assert step.terminated == predicted.terminal[0]
+            state, terminated = predicted.states, step.terminated
+            if terminated:
+                break
+        assert terminated or (episode.step(0).terminated and model.step(state, np.array([0])).terminal[0])
+        assert form == "items" or episode.outcome().n_taken > 0
 
 
 def test_facts_survive_packing():
@@ -55,7 +61,7 @@ def test_the_prior_holds_only_what_the_public_facts_allow():
     model = KnapsackModel.for_instance(instance, MICRO)
     states = model.initial(500, np.random.default_rng(1))
     assert states.shape == (500, model.state_width)
-    weight, value, label = model.unpack(states[:, 4 : 4 + instance.n])
+    weight, value, label = model.unpack(states[:, HEAD : HEAD + instance.n])
     assert weight.min() >= 2 and weight.max() <= 9 and value.min() >= 10 and value.max() <= 99
     present = {ord(c) - ord("A") for c in instance.classes}
     assert all(set(row) == present for row in label)
@@ -63,14 +69,18 @@ def test_the_prior_holds_only_what_the_public_facts_allow():
     assert ((states[:, ALLOWED] >> label[:, 0]) & 1).all()
 
 
-def test_a_particle_set_follows_the_world_through_inspections_and_refusals():
+@pytest.mark.parametrize("form", sorted(MODELS))
+def test_a_particle_set_follows_the_world_through_inspections_and_refusals(form):
     """After every observation all particles agree with everything seen, and none is lost."""
     rng = np.random.default_rng(2)
     instance = generate("micro", EVAL_SEED_BASE + 5)
-    model = KnapsackModel.for_instance(instance, MICRO)
+    model = MODELS[form].for_instance(instance, MICRO)
     truth, particles = true_state(model, instance), model.initial(200, rng)
     n = instance.n
-    for action in [*range(1, instance.budget + 1), *range(n + 1, n + instance.budget + 1)]:
+    plan = [*range(1, instance.budget + 1), *range(n + 1, n + instance.budget + 1)]
+    if form == "ranked":
+        plan = [1] * instance.budget + [2, 1, 4, 3, 1, 1, 2]
+    for action in plan:
         observation = int(model.step(truth, np.array([action])).observations[0])
         moved = model.step(particles, np.full(len(particles), action))
         survivors = moved.states[
@@ -79,9 +89,37 @@ def test_a_particle_set_follows_the_world_through_inspections_and_refusals():
         particles = model.reinvigorate(particles, action, observation, survivors, rng)
         truth = model.step(truth, np.array([action])).states
         assert len(particles) > 0
-        columns = [4 + i for i in range(n) if truth[0, 4 + n + i] & 1]
+        columns = [HEAD + i for i in range(n) if truth[0, HEAD + n + i] & 1]
         assert (particles[:, columns] == truth[0, columns]).all()
-        assert (particles[:, 1:3] == truth[0, 1:3]).all()
+        assert (particles[:, [1, 2, 4]] == truth[0, [1, 2, 4]]).all()
+
+
+def test_no_ranked_action_is_sure_to_be_refused():
+    """Whatever is said, an episode ends within one inspection and one take an item, and only unknown classes are refused."""
+    rng = np.random.default_rng(4)
+    for seed in range(40):
+        instance = generate("easy", EVAL_SEED_BASE + seed)
+        episode = KnapsackEpisode(instance, LEVELS["easy"], TaskConfig(pomdp_model=True))
+        episode.reset()
+        steps, over = 0, False
+        while not over:
+            over = episode.step(int(rng.integers(1, 5))).terminated
+            steps += 1
+        outcome = episode.outcome()
+        assert steps == outcome.n_inspected + outcome.n_taken + outcome.n_refused + 1
+        assert outcome.n_inspected == instance.budget
+        assert outcome.n_refused <= len(set(instance.classes) - set(instance.allowed))
+
+
+def test_an_unknown_number_is_a_bad_call_and_nothing_happens():
+    instance = generate("micro", EVAL_SEED_BASE)
+    for form in MODELS:
+        config = TaskConfig(pomdp_model=True, pomdp_actions=form)
+        episode = KnapsackEpisode(instance, MICRO, config)
+        episode.reset()
+        for number in (-1, 999):
+            assert episode.step(number).reward == 0.0
+        assert (episode.outcome().n_inspected, episode.outcome().n_refused) == (0, 0)
 
 
 def test_states_given_are_left_as_they_were():
@@ -93,11 +131,13 @@ def test_states_given_are_left_as_they_were():
 
 
 class _Numbers:
-    """Inspects in order, then tries every item, then finishes: by numbers."""
+    """Inspects in order, then takes, then finishes: by numbers."""
 
     def reset(self, start, rng):
         model = start.public["pomdp_model"]
-        self._plan = [*range(1, model.budget + 1), *range(model.n_items + 1, model.n_actions), 0]
+        takes = [1] * 40 if model.n_actions == 5 else list(range(model.n_items + 1, model.n_actions))
+        inspections = [1] * model.budget if model.n_actions == 5 else list(range(1, model.budget + 1))
+        self._plan = [*inspections, *takes, 0]
 
     def act(self, observation):
         return self._plan.pop(0)
@@ -109,8 +149,9 @@ class _Numbers:
         return None
 
 
-def test_numbered_actions_are_scored_like_the_calls_they_stand_for():
-    task = MicroTask(TaskConfig(pomdp_model=True))
+@pytest.mark.parametrize("form", sorted(MODELS))
+def test_numbered_actions_are_scored_like_the_calls_they_stand_for(form):
+    task = MicroTask(TaskConfig(pomdp_model=True, pomdp_actions=form))
     assert "pomdp_model" in task.offers
     (instance,) = task.instances(RunContext())
     trace = run_episode(task, _Numbers(), Direct(), instance, RunContext())

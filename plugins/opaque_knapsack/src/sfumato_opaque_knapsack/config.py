@@ -24,6 +24,9 @@ class TaskConfig:
         max_turns: actions that a runtime carries out before it cuts the episode off.
         max_calls: tool calls after which an episode is cut off, whatever made them.
         pomdp_model: put a batched generative model of the level into the public part, for planners that want one.
+        pomdp_actions: what the model's numbered actions mean. `ranked`: finish; inspect while budget lasts, then take the
+            first to fourth candidate by value per weight (inspected, not refused for its class, fitting); nothing that is sure
+            to be refused can be said. `items`: inspect or take each item, 1 + 2 n actions.
     """
 
     split: str = attrs.field(default="eval", validator=v.in_(("eval", "train")))
@@ -34,6 +37,7 @@ class TaskConfig:
     max_turns: int = attrs.field(default=40, validator=v.ge(1))
     max_calls: int = attrs.field(default=1000, validator=v.ge(1))
     pomdp_model: bool = False
+    pomdp_actions: str = attrs.field(default="ranked", validator=v.in_(("ranked", "items")))
 
 
 @attrs.frozen

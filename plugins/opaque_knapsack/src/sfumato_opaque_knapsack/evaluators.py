@@ -9,7 +9,7 @@ from sfumato.protocols import Evaluator
 from sfumato.records import Metric, Trace
 from sfumato_opaque_knapsack.instances import Instance
 from sfumato_opaque_knapsack.metrics import count_words, longest_run
-from sfumato_opaque_knapsack.world import replay
+from sfumato_opaque_knapsack.world import World, replay
 
 
 def _call(action: Any) -> tuple[Any, Sequence[Any], Mapping[str, Any]]:
@@ -22,13 +22,14 @@ def _call(action: Any) -> tuple[Any, Sequence[Any], Mapping[str, Any]]:
     return action.get("tool"), args, kwargs
 
 
-def _spelt_out(action: Any, instance: Instance) -> Any:
-    """Return a numbered action of the POMDP form as the tool call it stands for; anything else as it is."""
-    if isinstance(action, bool) or not hasattr(action, "__index__"):
-        return action
-    from sfumato_opaque_knapsack.pomdp import call_of
+def _spelt_out(action: Any, world: World, form: str) -> tuple[Any, Sequence[Any], Mapping[str, Any]]:
+    """Return a call, or a numbered action of the POMDP form, as tool, args and kwargs."""
+    if not isinstance(action, bool) and hasattr(action, "__index__"):
+        from sfumato_opaque_knapsack.pomdp import call_of, item_action
 
-    return call_of(int(action), [item.id for item in instance.items])
+        ids = [item.id for item in world.instance.items]
+        action = call_of(item_action(int(action), world, form), ids)
+    return _call(action)
 
 
 class ScoreEvaluator(Evaluator[Instance]):
@@ -36,8 +37,13 @@ class ScoreEvaluator(Evaluator[Instance]):
 
     def score(self, instance: Instance, trace: Trace) -> Iterable[Metric]:
         truth = trace.truth or {}
-        calls = [_call(_spelt_out(action, instance)) for action in trace.native.actions]
-        outcome = replay(instance, calls, strict_take=bool(truth.get("strict_take", False)))
+        form = str(truth.get("pomdp_actions", "items"))
+        outcome = replay(
+            instance,
+            list(trace.native.actions),
+            strict_take=bool(truth.get("strict_take", False)),
+            spell=lambda action, world: _spelt_out(action, world, form),
+        )
         yield Metric("score", outcome.score, "1", "max")
         yield Metric("solved", float(outcome.solved), "1", "max")
         yield Metric("gap", outcome.gap, "1", "min")

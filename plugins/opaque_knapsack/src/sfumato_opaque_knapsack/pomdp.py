@@ -1,8 +1,10 @@
 """A level as a POMDP: a batched generative model of its instances, conditioned on what an agent is told.
 
-Whole numbers are actions (0 finish; 1 … n inspect item i-1; n+1 … 2n take item i-n-1) and observations. Axis letters:
-N states, I items. The model reads public facts alone: number of items, capacity, budget, classes present. It is a
-plain class with the methods that batched planners call; no planner is imported.
+Whole numbers are actions and observations. `KnapsackModel` has an action for each item (0 finish; 1 … n inspect item i-1;
+n+1 … 2n take item i-n-1). `RankedModel` has five: finish, and get on in one of four ways; what an action means follows from
+what has been seen, so every planner knows it. Axis letters: N states, I items. The models read
+public facts alone: number of items, capacity, budget, classes present. They are plain classes with the methods that batched
+planners call; no planner is imported.
 """
 
 from __future__ import annotations
@@ -14,15 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato_opaque_knapsack.instances import Instance, Level
+from sfumato_opaque_knapsack.world import World
 
 Array = NDArray[Any]
 
 OK, BUDGET, TAKEN = 0, 1, 2
 """Observations of a plain success, of a spent budget, and of an item taken already."""
 _FIXED = 3
-FINISHED, ROOM, BUDGET_LEFT, ALLOWED = 0, 1, 2, 3
-"""Columns of a state; then I columns of item facts, then I of flags (1 inspected, 2 taken)."""
-_HEAD = 4
+FINISHED, ROOM, BUDGET_LEFT, ALLOWED, REFUSED = 0, 1, 2, 3, 4
+"""Columns of a state (the last two are bits of classes); then I of item facts, then I of flags (1 inspected, 2 taken)."""
+HEAD = 5
+N_RANKS = 4
 
 
 @attrs.frozen
@@ -70,7 +74,7 @@ class KnapsackModel:
         self._fact_base = self._weight_base + self._n_weights
         self.n_actions = 1 + 2 * n_items
         self.n_observations = self._fact_base + self._n_facts
-        self.state_width = _HEAD + 2 * n_items
+        self.state_width = HEAD + 2 * n_items
         self.reward_range = (0.0, float(level.values[1]))
 
     @classmethod
@@ -135,17 +139,24 @@ class KnapsackModel:
         good &= seen == int((1 << self._present).sum())
         states = np.zeros((int(good.sum()), self.state_width), np.int64)
         states[:, ROOM], states[:, BUDGET_LEFT], states[:, ALLOWED] = self.capacity, self.budget, mask[good]
-        states[:, _HEAD : _HEAD + items] = self.pack(weights[good], values[good], labels[good])
+        states[:, HEAD : HEAD + items] = self.pack(weights[good], values[good], labels[good])
         return states
+
+    def item_actions(self, states: Array, actions: Array) -> Array:
+        """Return what actions mean in states, as actions on items; int64 [N]. Here they are that already."""
+        return np.asarray(actions, np.int64)
 
     def step(self, states: Array, actions: Array, rng: Any = None) -> ModelStep:
         """Advance a batch; the world is deterministic, so nothing is drawn. Arguments are left as they are."""
-        states, actions = np.array(states, np.int64), np.asarray(actions, np.int64)
+        return self._advance(states, self.item_actions(states, actions))
+
+    def _advance(self, states: Array, actions: Array) -> ModelStep:
+        states = np.array(states, np.int64)
         n, rows = self.n_items, np.arange(len(states))
         ended = states[:, FINISHED] == 1
         finish, inspect = actions == 0, (actions >= 1) & (actions <= n)
         item = np.where(finish, 0, (actions - 1) % n)
-        facts, flags = states[rows, _HEAD + item], states[rows, _HEAD + n + item]
+        facts, flags = states[rows, HEAD + item], states[rows, HEAD + n + item]
         weight, value, label = self.unpack(facts)
 
         seen = (flags & 1) == 1
@@ -172,7 +183,8 @@ class KnapsackModel:
 
         states[:, BUDGET_LEFT] -= paid
         states[:, ROOM] -= np.where(took, weight, 0)
-        states[rows, _HEAD + n + item] = flags | np.where(paid, 1, 0) | np.where(took, 2, 0)
+        states[:, REFUSED] |= np.where(take & ~gone & forbidden & ~ended, 1 << label, 0)
+        states[rows, HEAD + n + item] = flags | np.where(paid, 1, 0) | np.where(took, 2, 0)
         states[:, FINISHED] = np.where(finish, 1, states[:, FINISHED])
         return ModelStep(states, np.where(ended, OK, observations), rewards, states[:, FINISHED] == 1)
 
@@ -193,26 +205,32 @@ class KnapsackModel:
         n, prior = self.n_items, np.array(prior, np.int64)
         if len(prior) == 0:
             return posterior
+        # Particles agree on everything seen, so an action means the same in all of them.
+        action = int(self.item_actions(prior[:1], np.array([action]))[0])
         if observation >= self._fact_base and 1 <= action <= n:
-            prior[:, _HEAD + action - 1] = observation - self._fact_base
-            moved = np.asarray(self.step(prior, np.full(len(prior), action)).states)
+            prior[:, HEAD + action - 1] = observation - self._fact_base
+            moved = np.asarray(self._advance(prior, np.full(len(prior), action)).states)
             sound = moved[self._sound(moved)]
             return moved if len(sound) == 0 else sound[rng.integers(0, len(sound), len(prior))]
         if len(posterior) or action <= n:
             return posterior
         item = action - n - 1
-        _, _, label = self.unpack(prior[:, _HEAD + item])
+        _, value, label = self.unpack(prior[:, HEAD + item])
         if observation == OK:
+            prior[:, ALLOWED] |= 1 << label
+        elif observation >= self._weight_base:  # refused for its weight, so its class is allowed
+            weight = observation - self._weight_base + self.level.weights[0]
+            prior[:, HEAD + item] = self.pack(weight, value, label)
             prior[:, ALLOWED] |= 1 << label
         elif self._class_base <= observation < self._weight_base:
             refused = observation - self._class_base
-            weight, value, _ = self.unpack(prior[:, _HEAD + item])
-            prior[:, _HEAD + item] = self.pack(weight, value, refused)
+            weight, value, _ = self.unpack(prior[:, HEAD + item])
+            prior[:, HEAD + item] = self.pack(weight, value, refused)
             prior[:, ALLOWED] &= ~(1 << refused)
-        return np.asarray(self.step(prior, np.full(len(prior), action)).states)
+        return np.asarray(self._advance(prior, np.full(len(prior), action)).states)
 
     def _sound(self, states: Array) -> Array:
-        weight, _, label = self.unpack(states[:, _HEAD : _HEAD + self.n_items])
+        weight, _, label = self.unpack(states[:, HEAD : HEAD + self.n_items])
         total = (weight * ((states[:, ALLOWED, None] >> label) & 1)).sum(1)
         low, high = self.level.capacity_ratio
         return (low * total <= self.capacity + 0.5) & (high * total >= self.capacity - 0.5)
@@ -222,8 +240,8 @@ class KnapsackModel:
     def value_hint(self, states: Array, actions: Array) -> Array:
         """Return the value of filling the room that is left by density with inspected, allowed items; [N]."""
         n = self.n_items
-        weight, value, label = self.unpack(states[:, _HEAD : _HEAD + n])
-        usable = ((states[:, _HEAD + n :] & 3) == 1) & (((states[:, ALLOWED, None] >> label) & 1) == 1)
+        weight, value, label = self.unpack(states[:, HEAD : HEAD + n])
+        usable = ((states[:, HEAD + n :] & 3) == 1) & (((states[:, ALLOWED, None] >> label) & 1) == 1)
         order = np.argsort(np.where(usable, -value / weight, np.inf), axis=1)
         room = states[:, ROOM].copy()
         total = np.zeros(len(states))
@@ -261,7 +279,7 @@ class KnapsackModel:
     # -------------------------------------------------------------- between numbers and tool calls
 
     def observation_of(self, action: int, answer: dict[str, Any]) -> int:
-        """Return the number of a tool's answer to an action, reading the answer alone."""
+        """Return the number of a tool's answer to an action on an item, reading the answer alone."""
         import json
         import re
 
@@ -279,6 +297,64 @@ class KnapsackModel:
         if found := re.search(r"weighs (\d+)", message):
             return self._weight_base + int(found[1]) - self.level.weights[0]
         return TAKEN
+
+
+class RankedModel(KnapsackModel):
+    """The same POMDP with five actions, without those that are sure to be refused or can never be better.
+
+    0 finishes. While budget lasts, 1 … 4 all inspect the first item that was not inspected. After that they take the first
+    to fourth candidate: inspected, not taken, of a class that was never refused, fitting; by falling value per weight.
+    Where there are fewer candidates they take the last; where there is none they finish. So every action gets on, and
+    what is left to plan is what to take in which order while it is not known which classes are allowed.
+
+    Notes:
+        Nothing is lost. An inspection costs budget that is good for nothing else, and what it shows helps every later
+        take, while no take tells which item to inspect; so inspecting first is never worse. Before their inspection items
+        differ in nothing but that the first is of an allowed class, so their order costs nothing. Left out: taking what was
+        not inspected, which the task's text asks not to do, and the fifth candidate and those behind it. Refused takes cost
+        nothing but a step, here as in the task.
+    """
+
+    def __init__(
+        self, level: Level, n_items: int, capacity: int, budget: int, classes: tuple[str, ...]
+    ) -> None:
+        super().__init__(level, n_items, capacity, budget, classes)
+        self.n_actions = 1 + N_RANKS
+
+    def item_actions(self, states: Array, actions: Array) -> Array:
+        """Return what actions mean in states, as actions on items; int64 [N]."""
+        states, actions = np.asarray(states, np.int64), np.asarray(actions, np.int64)
+        n, rows = self.n_items, np.arange(len(states))
+        flags = states[:, HEAD + n :]
+        weight, value, label = self.unpack(states[:, HEAD : HEAD + n])
+        open_ = (flags == 1) & ((states[:, REFUSED, None] >> label) & 1 == 0)
+        open_ &= weight <= states[:, ROOM, None]
+        count = open_.sum(1)
+        order = np.argsort(np.where(open_, -value / weight, np.inf), axis=1, kind="stable")
+        rank = np.clip(actions - 1, 0, np.maximum(count - 1, 0))
+        take = n + 1 + order[rows, rank]
+        unseen = flags & 1 == 0
+        can_inspect = (states[:, BUDGET_LEFT] > 0) & unseen.any(1)
+        chosen = np.where(can_inspect, 1 + unseen.argmax(1), np.where(count > 0, take, 0))
+        return np.where((actions == 0) | (states[:, FINISHED] == 1), 0, chosen)
+
+
+MODELS = {"items": KnapsackModel, "ranked": RankedModel}
+
+
+def item_action(action: int, world: World, form: str) -> int:
+    """Return what a numbered action means in a world, as an action on an item, from what the agent has seen of it."""
+    if form == "items" or action == 0:
+        return action
+    if not 1 <= action <= N_RANKS:
+        return -1
+    ids = [item.id for item in world.instance.items]
+    candidates, unseen = world.candidates(), world.unseen()
+    if world.budget_left > 0 and unseen:
+        return 1 + ids.index(unseen[0])
+    if candidates:
+        return len(ids) + 1 + ids.index(candidates[min(action, len(candidates)) - 1])
+    return 0
 
 
 def call_of(action: int, ids: list[str]) -> dict[str, Any]:

@@ -53,9 +53,9 @@ class KnapsackEpisode(Episode[Any, Action]):
             max_turns=config.max_turns,
         )
         if config.pomdp_model:
-            from sfumato_opaque_knapsack.pomdp import KnapsackModel
+            from sfumato_opaque_knapsack.pomdp import MODELS
 
-            self._model = KnapsackModel.for_instance(self._instance, self._level)
+            self._model = MODELS[config.pomdp_actions].for_instance(self._instance, self._level)
             public["pomdp_model"] = self._model
         return Start(prompts.goal(self._instance, reveal_allowed=self._config.reveal_allowed), public)
 
@@ -69,9 +69,9 @@ class KnapsackEpisode(Episode[Any, Action]):
         before = self._world.value
         number: int | None = None
         if self._model is not None and isinstance(action, int | np.integer) and not isinstance(action, bool):
-            from sfumato_opaque_knapsack.pomdp import call_of
+            from sfumato_opaque_knapsack.pomdp import call_of, item_action
 
-            number = int(action)
+            number = item_action(int(action), self._world, self._config.pomdp_actions)
             action = call_of(number, [item.id for item in self._instance.items])
         answer: dict[str, Any]
         try:
@@ -108,6 +108,7 @@ class KnapsackEpisode(Episode[Any, Action]):
             "allowed": list(self._instance.allowed),
             "optimal_value": self._instance.optimal_value,
             "strict_take": self._config.strict_take,
+            **({"pomdp_actions": self._config.pomdp_actions} if self._config.pomdp_model else {}),
         }
 
 

@@ -7,7 +7,7 @@ tell a malformed call (`BadToolCall`) from a well-formed one that the world refu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -96,6 +96,7 @@ class World:
         self._listing = json.dumps([item.id for item in instance.items])
         self._inspected: dict[str, str] = {}
         self._taken: dict[str, Item] = {}
+        self.refused: set[str] = set()
         self.weight = 0
         self.value = 0
         self.finished = False
@@ -156,6 +157,7 @@ class World:
             raise ToolFailure(f"take_item: {item_id} has not been inspected")
         if item.label not in self.instance.allowed:
             self._refuse(uninspected)
+            self.refused.add(item.label)
             raise ToolFailure(f"take_item: class {item.label} of {item_id} is not allowed")
         if self.weight + item.weight > self.instance.capacity:
             self._refuse(uninspected)
@@ -170,6 +172,31 @@ class World:
     def _refuse(self, uninspected: bool) -> None:
         self.n_refused += 1
         self.n_leaks += uninspected
+
+    @property
+    def budget_left(self) -> int:
+        """How many more distinct items may be inspected."""
+        return self.instance.budget - len(self._inspected)
+
+    def unseen(self) -> list[str]:
+        """Return the ids that nobody has inspected, in list order."""
+        return [item_id for item_id in self._items if item_id not in self._inspected]
+
+    def candidates(self) -> list[str]:
+        """Return the inspected items that fit and whose class was never refused, by falling value per weight.
+
+        All of it is known to whoever made the calls. Ties are in list order.
+        """
+        room = self.instance.capacity - self.weight
+        open_ = [
+            item
+            for item in self._items.values()
+            if item.id in self._inspected
+            and item.id not in self._taken
+            and item.label not in self.refused
+            and item.weight <= room
+        ]
+        return [item.id for item in sorted(open_, key=lambda item: -item.value / item.weight)]
 
     def outcome(self) -> Outcome:
         """Return the score so far, recomputed from the items taken."""
@@ -217,13 +244,18 @@ def _bind(tool: Tool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any
 
 def replay(
     instance: Instance,
-    calls: Sequence[tuple[str, Sequence[Any], Mapping[str, Any]]],
+    calls: Sequence[Any],
     *,
     strict_take: bool = False,
+    spell: Callable[[Any, World], tuple[Any, Sequence[Any], Mapping[str, Any]]] = lambda call, world: call,
 ) -> Outcome:
-    """Return the outcome of a sequence of calls, replayed in a fresh world; refused and malformed calls count as such."""
+    """Return the outcome of a sequence of calls, replayed in a fresh world; refused and malformed calls count as such.
+
+    `spell` turns an element into (tool, args, kwargs), given the world as it is then.
+    """
     world = World(instance, strict_take=strict_take)
-    for name, args, kwargs in calls:
+    for call in calls:
+        name, args, kwargs = spell(call, world)
         try:
             world.call(name, args, kwargs)
         except (BadToolCall, ToolFailure):
