@@ -122,6 +122,19 @@ def test_an_unknown_number_is_a_bad_call_and_nothing_happens():
         assert (episode.outcome().n_inspected, episode.outcome().n_refused) == (0, 0)
 
 
+@pytest.mark.parametrize("form", sorted(MODELS))
+def test_what_the_first_item_is_tells_a_class_that_is_allowed(form):
+    instance = generate("micro", EVAL_SEED_BASE + 1)
+    model = MODELS[form].for_instance(instance, MICRO)
+    particles = model.initial(300, np.random.default_rng(0))
+    truth = true_state(model, instance)
+    shown = int(model.step(truth, np.array([1])).observations[0])
+    after = model.reinvigorate(particles, 1, shown, particles[:0], np.random.default_rng(1))
+    label = ord(instance.items[0].label) - ord("A")
+    assert ((after[:, ALLOWED] >> label) & 1 == 1).all()
+    assert len(np.unique(after[:, ALLOWED])) > 2
+
+
 def test_states_given_are_left_as_they_were():
     model = KnapsackModel.for_instance(generate("micro", 1), MICRO)
     states = model.initial(10, np.random.default_rng(0))

@@ -50,7 +50,7 @@ class KnapsackModel:
 
     Notes:
         The prior is the generator's, conditioned on the classes present and on a capacity that some ratio of the
-        level's range explains. Left out: the rules that reject an instance for its optimum, and that the budget tells
+        level's range explains; the first item is of an allowed class. Left out: the rules that reject an instance for its optimum, and that the budget tells
         a little about the capacity. Facts are (weight, value, class) packed into one number.
 
     Source: May et al. 2026, arXiv:2603.01209, section 3, read as a POMDP by us.
@@ -200,7 +200,7 @@ class KnapsackModel:
 
         An inspection's outcome is one of thousands, so filtering would leave nothing. Items are nearly independent
         under the prior: the observed facts are written into every particle, and those whose capacity no ratio explains
-        any longer are replaced by others. After a take, the class's bit is set or cleared where no particle had it so.
+        any longer, or whose first item is forbidden, are replaced by others. After a take, the class's bit is set or cleared where no particle had it so.
         """
         n, prior = self.n_items, np.array(prior, np.int64)
         if len(prior) == 0:
@@ -233,7 +233,10 @@ class KnapsackModel:
         weight, _, label = self.unpack(states[:, HEAD : HEAD + self.n_items])
         total = (weight * ((states[:, ALLOWED, None] >> label) & 1)).sum(1)
         low, high = self.level.capacity_ratio
-        return (low * total <= self.capacity + 0.5) & (high * total >= self.capacity - 0.5)
+        first = (
+            states[:, ALLOWED] >> label[:, 0]
+        ) & 1 == 1  # the generator puts the first item into an allowed class
+        return first & (low * total <= self.capacity + 0.5) & (high * total >= self.capacity - 0.5)
 
     # -------------------------------------------------------------- what planners may also ask
 
