@@ -20,12 +20,12 @@ REPEATS, ROUNDS = 7, 300
 def ours(n_thresholds: int, horizon: int | None):
     grid = np.arange(n_thresholds) / (n_thresholds - 1)
     bandit = ThresholdBandit(grid, policy="ofs", horizon=horizon, corridor=None, incumbent=0.0)
-    noise = np.random.default_rng(0).normal(size=(4096, 3)).tolist()
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, size=(4096, 3)).tolist()
     state = {"t": 0}
 
     def step() -> None:
         t = state["t"] = state["t"] + 1
-        bandit.partial_fit_stats(bandit.select(), 0.2, noise[t % 4096], 200)
+        bandit.partial_fit_stats(bandit.select(), 0.2, noise[t % 4096], 200, group_counts=[120.0, 80.0])
 
     for _ in range(n_thresholds + 20):
         step()

@@ -56,9 +56,9 @@ def solver(config: MabwiserConfig | VowpalWabbitConfig) -> MabwiserSolver | Vowp
     return MabwiserSolver(config) if isinstance(config, MabwiserConfig) else VowpalWabbitSolver(config)
 
 
-def play(made, indices) -> dict[str, np.ndarray]:
+def play(made, indices, scores: str = "hidden") -> dict[str, np.ndarray]:
     """Return the world's sums after a whole episode on the given seeds."""
-    task = SyntheticTask(SyntheticConfig())
+    task = SyntheticTask(SyntheticConfig(scores=scores))
     ctx = RunContext(indices=indices)
     (instance,) = list(task.instances(ctx))
     episode, policy = task.start(instance, ctx, ctx.stream("world", 0)), made.solve(task, ctx)

@@ -1,6 +1,6 @@
 """The tables of the README: methods, lock-out, drift, thresholds by group, peers.
 
-    SFUMATO_DATA=... python benchmarks/study_tables.py methods lockout drift groups peers
+    SFUMATO_DATA=... python benchmarks/study_tables.py methods lockout drift groups peers offline
 
 Every number is a mean over seeds with half the width of its 95% bootstrap interval. Figures are those of our reference design.
 """
@@ -11,7 +11,6 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,7 +63,11 @@ def methods(n_seeds: int = 20) -> None:
         for beta in (0.5, 1.0, 0.25):
             config = OptimisticFeasibleConfig(beta=beta)
             line(f"search, beta {beta:g}", run_many(loop, oracle, config, n_seeds=n_seeds), best)
-        line("observed scores (8 seeds)", run_many(loop, oracle, ObservedScoresConfig(), n_seeds=8), best)
+        config = OptimisticFeasibleConfig(gap_weight="equal")
+        line(
+            "search, beta 0.5, gaps as of equal groups", run_many(loop, oracle, config, n_seeds=n_seeds), best
+        )
+        line("observed scores", run_many(loop, oracle, ObservedScoresConfig(), n_seeds=n_seeds), best)
         for beta in (1.0, 0.5, 0.25):
             config = PrimalDualConfig(beta=beta)
             line(f"primal-dual, beta {beta:g}", run_many(loop, oracle, config, n_seeds=n_seeds), best)
@@ -92,13 +95,17 @@ def lockout(n_seeds: int = 20) -> None:
         "block 4": {"block": 4},
         "block 10": {"block": 10},
         "margin 0.01": {"margin": 0.01},
+        "bias allowance b = 0.05": {"bias": 0.05},
+        "bias allowance b = 0.2": {"bias": 0.2},
         "monotone bounds": {"monotone": True},
+        "Bernstein bounds": {"bounds": "bernstein"},
     }.items():
         line(
             name,
             run_many(loop, oracle, OptimisticFeasibleConfig(beta=0.25, **options), n_seeds=n_seeds),
             best,
         )
+    line("observed scores", run_many(loop, oracle, ObservedScoresConfig(), n_seeds=n_seeds), best)
 
 
 def drift(n_seeds: int = 10) -> None:
@@ -174,48 +181,40 @@ def groups(n_seeds: int = 10) -> None:
         run_many(own, oracle, OptimisticFeasibleConfig(monotone=True), n_seeds=n_seeds),
         best,
     )
-    line("by group, observed scores", run_many(own, oracle, ObservedScoresConfig(tau=0.5), n_seeds=4), best)
+    config = ObservedScoresConfig(tau=0.5)
+    line("by group, observed scores", run_many(own, oracle, config, n_seeds=n_seeds), best)
 
 
-def peers(n_seeds: int = 4) -> None:
+def peers(n_seeds: int = 8) -> None:
+    import peer_grid
+
     from sfumato.context import RunContext
-    from sfumato_ofs.config import MabwiserConfig, SyntheticConfig, VowpalWabbitConfig
-    from sfumato_ofs.peers import MabwiserSolver, VowpalWabbitSolver, fairlearn_answers
-    from sfumato_ofs.solvers import OptimisticFeasibleSolver
+    from sfumato_ofs.config import SyntheticConfig
+    from sfumato_ofs.solvers import ObservedScoresSolver, OptimisticFeasibleSolver
     from sfumato_ofs.tasks import SyntheticTask
 
-    task = SyntheticTask(SyntheticConfig())
-    ctx = RunContext(indices=range(n_seeds))
-    (instance,) = list(task.instances(ctx))
-    best = float(instance.oracle.reward[instance.oracle.best])
+    (instance,) = list(SyntheticTask(SyntheticConfig()).instances(RunContext(indices=range(1))))
+    oracle = instance.oracle
+    best = float(oracle.reward[oracle.best])
     print(f"\nA, {n_seeds} seeds, one world for all; CPU s of the learner and the world together\n\n"
           + HEAD[: HEAD.index("\n")] + " CPU s |\n|---|---|---|---|---|---|")  # fmt: skip
-    rivals: dict[str, Callable] = {
-        "search, beta 0.5": lambda: OptimisticFeasibleSolver(OptimisticFeasibleConfig()),
-        "mabwiser UCB1, reward alone": lambda: MabwiserSolver(MabwiserConfig()),
-        "mabwiser UCB1, penalty 1": lambda: MabwiserSolver(MabwiserConfig(penalty=1.0)),
-        "mabwiser softmax, penalty 1": lambda: MabwiserSolver(MabwiserConfig(policy="softmax", penalty=1.0)),
-        "mabwiser Thompson, penalty 1": lambda: MabwiserSolver(
-            MabwiserConfig(policy="thompson", penalty=1.0)
-        ),
-        "Vowpal Wabbit, reward alone": lambda: VowpalWabbitSolver(VowpalWabbitConfig()),
-        "Vowpal Wabbit, penalty 1": lambda: VowpalWabbitSolver(VowpalWabbitConfig(penalty=1.0)),
-    }
-    for name, make in rivals.items():
+    rivals = {"search, beta 0.5": (OptimisticFeasibleSolver(OptimisticFeasibleConfig()), "hidden")}
+    rivals["observed scores"] = (ObservedScoresSolver(ObservedScoresConfig()), "observed")
+    for kind in peer_grid.grid():
+        config = peer_grid.best(kind)
+        rivals[f"{kind}: {peer_grid.name(config)}"] = (peer_grid.solver(config), "hidden")
+    for name, (made, scores) in rivals.items():
         before = time.process_time()
-        episode, policy = task.start(instance, ctx, ctx.stream("world", 0)), make().solve(task, ctx)
-        start = episode.reset()
-        policy.reset(start, ctx.stream("policy", 0))
-        observation, over = start.observation, False
-        while not over:
-            step = episode.step(policy.act(observation))
-            policy.observe(step)
-            observation, over = step.observation, step.over
-        truth = episode.truth()
+        truth = peer_grid.play(made, range(n_seeds), scores)
         spent = time.process_time() - before
         gap = best - truth["tail_reward"] / truth["tail_rounds"]
         print(f"| {name} | {figure(truth['reward'] / ROUNDS)} | {figure(gap)} | {figure(truth['violation'], 1)} | "
               f"{np.mean(truth['tail_violation'] / truth['tail_rounds']):.4f} | {spent:.1f} |", flush=True)  # fmt: skip
+
+
+def offline() -> None:
+    from sfumato_ofs.peers import fairlearn_answers
+
     data = os.environ.get("SFUMATO_DATA")
     if not data:
         return
@@ -244,4 +243,11 @@ def peers(n_seeds: int = 4) -> None:
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", message="BetaLoop")
     for wanted in sys.argv[1:] or ("methods", "lockout"):
-        {"methods": methods, "lockout": lockout, "drift": drift, "groups": groups, "peers": peers}[wanted]()
+        {
+            "methods": methods,
+            "lockout": lockout,
+            "drift": drift,
+            "groups": groups,
+            "peers": peers,
+            "offline": offline,
+        }[wanted]()

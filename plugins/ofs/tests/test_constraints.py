@@ -111,6 +111,11 @@ def test_weights_by_hand() -> None:
     weights = c.weights(sizes, sizes.sum(axis=1), 200)
     assert weights[:, 0].tolist() == pytest.approx([1.0, 4 * 0.19 * 0.81, 0.0, 2.0])
     assert weights[:, 2].tolist() == [1.0, 1.0, 1.0, 2.0]
+    for settings in ({}, {"gap": "ratio"}, {"gap": "to-overall"}, {"gap": "abs", "rho_max": 0.9}):
+        other = Constraints(**settings)
+        for row in sizes:
+            one = other.weights_of_one(row.tolist(), float(row.sum()), 200)
+            assert one == other.weights(row[None], np.array([row.sum()]), 200)[0].tolist()
 
 
 def test_people_in_both_groups_cancel_in_the_gap() -> None:

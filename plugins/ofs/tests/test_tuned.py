@@ -14,7 +14,7 @@ from sfumato.protocols import Episode, Policy, Solver, Task
 from sfumato.records import Refusal, Start, Step
 from sfumato.runtimes import Direct
 from sfumato_ofs.errors import OfsError
-from sfumato_ofs.tuned import TunedSolver
+from sfumato_ofs.tuned import TunedSolver, _spread
 from sfumato_ofs.tuned_config import TunedConfig
 
 CLOCK = SimpleNamespace(now=0.0)
@@ -24,7 +24,8 @@ CLOCK = SimpleNamespace(now=0.0)
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
     """Let the tuner read that clock: on a busy machine a real one would tell of the machine."""
-    monkeypatch.setattr("sfumato_ofs.tuned.time", SimpleNamespace(perf_counter=lambda: CLOCK.now))
+    now = SimpleNamespace(perf_counter=lambda: CLOCK.now, process_time=lambda: CLOCK.now)
+    monkeypatch.setattr("sfumato_ofs.tuned.time", now)
 
 
 class Echo(Task):
@@ -62,14 +63,18 @@ class Thinker(Solver):
 
 
 class Thinking(Policy):
+    """Compiles for a second before its very first decision."""
+
     def __init__(self, effort):
         self.effort = effort
+        self.compiled = False
 
     def reset(self, start, rng):
         return
 
     def act(self, observation):
-        CLOCK.now += self.effort / 1000
+        CLOCK.now += self.effort / 1000 + (0 if self.compiled else 1)
+        self.compiled = True
         return self.effort / 10
 
 
@@ -80,21 +85,22 @@ class Context(RunContext):
 
 
 def tuned(values, **settings):
-    config = TunedConfig(
-        solver="test/thinker", setting="effort", values=values, deadline_seconds=0.012, reward_scale=0.5, seconds_scale=0.002,
-        **settings,
-    )  # fmt: skip
-    return TunedSolver(config)
+    given = {"reward_scale": 0.5, "seconds_scale": 0.002, "deadline_seconds": 0.012, **settings}
+    return TunedSolver(TunedConfig(solver="test/thinker", setting="effort", values=values, **given))
+
+
+def played(solver, episodes):
+    """The notes after so many episodes."""
+    policies = []
+    solve = solver.solve
+    solver.solve = lambda task, ctx: policies.append(solve(task, ctx)) or policies[0]
+    drive(Echo(), solver, Direct(), {}, Context(indices=range(episodes)))
+    return policies[0].notes()
 
 
 def test_the_best_setting_within_the_deadline_is_played_most():
     """5 ms is allowed, 20 ms earns more and is not."""
-    solver = tuned((1, 5, 20))
-    policies = []
-    solve = solver.solve
-    solver.solve = lambda task, ctx: policies.append(solve(task, ctx)) or policies[0]
-    drive(Echo(), solver, Direct(), {}, Context(indices=range(40)))
-    notes = policies[0].notes()
+    notes = played(tuned((1, 5, 20)), 40)
     assert sum(notes["plays"]) == 40
     assert notes["recommended"] == 5
     assert notes["plays"][1] > notes["plays"][0] + notes["plays"][2]
@@ -110,3 +116,41 @@ def test_an_inner_solver_that_declines_is_named():
     """Which value, and why."""
     with pytest.raises(OfsError, match="effort = 20 declines this task: too much"):
         tuned((1, 20), settings={"limit": 10}).solve(Echo(), Context())
+
+
+def test_regret_is_against_the_best_fixed_value_that_is_fast_enough():
+    """Returns 0.3, 1.5, 6 an episode; 6 is too slow. What the 1s lost and the 20s gained, and how many were late."""
+    notes = played(tuned((1, 5, 20)), 40)
+    one, _, twenty = notes["plays"]
+    assert notes["regret"] == pytest.approx(one * 1.2 - twenty * 4.5)
+    assert notes["late"] == twenty
+    nothing = played(tuned((20, 30)), 6)
+    assert nothing["recommended"] is None and nothing["regret"] is None and nothing["late"] == 6
+
+
+@pytest.mark.parametrize("kind", ["wall", "cpu"])
+def test_spreads_are_taken_from_the_episodes_where_none_are_given(kind):
+    """Without scales the same value is found; compilation before a value's first decision is not held against it."""
+    notes = played(tuned((1, 5, 20), reward_scale=0.0, seconds_scale=0.0, clock=kind), 40)
+    assert notes["recommended"] == 5 and notes["plays"][1] >= 30
+    assert notes["decision_seconds"][:2] == pytest.approx([0.001, 0.005])
+    held = played(tuned((1, 5, 20), warmup=0), 6)
+    assert held["decision_seconds"][0] > 0.1
+
+
+def test_pooled_spreads_by_hand():
+    """Deviations within values, not between them; before any value has two episodes those between."""
+    assert _spread([[1.0, 3.0], [10.0, 12.0], [5.0]]) == pytest.approx(2**0.5)
+    assert _spread([[1.0], [3.0]]) == pytest.approx(2**0.5)
+    assert _spread([[1.0]]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"values": (1, 5, 1)}, "values must all be different"),
+        ({"values": (1, 5), "settings": {"effort": 3}}, "effort is tuned and also given"),
+    ],
+)
+def test_what_cannot_be_tuned_is_declined_with_the_reason(settings, reason):
+    assert reason in tuned(**settings).supports(Echo(), Direct()).reason

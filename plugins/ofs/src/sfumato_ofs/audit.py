@@ -29,7 +29,7 @@ except ImportError:  # no such locks on this system: two writers are not kept ap
 
 GENESIS = "0" * 64
 _SEAL = re.compile(rb'^(.*),"hash":"([0-9a-f]{64})"\}\n$', re.DOTALL)
-_encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False).encode
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 @attrs.frozen
@@ -88,7 +88,7 @@ class AuditLog:
         self.path = None if path is None else Path(path)
         self._durable = durable
         self._lines: list[str] = []
-        self._head = Head(0, GENESIS)
+        self._count, self._hash = 0, GENESIS
         self._last = ""
         self._file = None
         if self.path is None:
@@ -104,7 +104,8 @@ class AuditLog:
             raise AuditError(f"log {str(self.path)!r} cannot be written: {error.strerror}") from error
         try:
             self._lock()
-            self._head = verify(self.path)
+            head = verify(self.path)
+            self._count, self._hash = head.lines, head.hash
         except BaseException:
             self._file.close()
             raise
@@ -124,19 +125,18 @@ class AuditLog:
 
     @property
     def head(self) -> Head:
-        return self._head
+        return Head(self._count, self._hash)
 
     def append(self, event: str, facts: Mapping[str, Any]) -> None:
         """Add one line. The head moves only after the line is written."""
-        body = {"event": event, "prev": self._head.hash, "seq": self._head.lines, **facts}
-        text = _encode(body)
+        text = _encode({"event": event, "prev": self._hash, "seq": self._count, **facts})
         digest = hashlib.sha256(text.encode()).hexdigest()
         line = f'{text[:-1]},"hash":"{digest}"}}'
         if self._file is None:
             self._lines.append(line)
         else:
             self._write(line.encode() + b"\n")
-        self._head = Head(self._head.lines + 1, digest)
+        self._count, self._hash = self._count + 1, digest
         self._last = line
 
     def _write(self, data: bytes) -> None:

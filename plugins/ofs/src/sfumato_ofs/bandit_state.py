@@ -6,8 +6,10 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import numpy as np
 
+from sfumato_ofs.batches import Batch
 from sfumato_ofs.errors import OfsError
 from sfumato_ofs.scored_stream import ScoredStream
 from sfumato_ofs.stream import StreamSearch
@@ -25,6 +27,15 @@ _COUNTS = frozenset(
     ("selected", "plays", "rewarded", "seen", "total", "groups", "people", "labelled", "good", "squares", "people_squares")
     + ("count", "accepted", "square", "round", "next_batch", "_round", "_decisions", "_held_for", "_alarms")
 )  # fmt: skip
+
+
+@attrs.frozen
+class Waiting:
+    """A batch whose labels are not all known: its arm, the people, and whether the search learned from it."""
+
+    arm: int
+    batch: Batch
+    learned: bool
 
 
 def parts(search: StreamSearch, scored: ScoredStream) -> dict[str, Any]:
@@ -79,7 +90,7 @@ def check_state(state: object, own: Mapping[str, Any]) -> None:
         raise OfsError(f"state['proposal'] must be a threshold or None, got {state['proposal']!r}")
     waiting = state.get("waiting")
     if not isinstance(waiting, Mapping) or not all(
-        isinstance(k, int) and 0 <= k < state["next_batch"] and type(w).__name__ == "Waiting"
+        isinstance(k, int) and 0 <= k < state["next_batch"] and isinstance(w, Waiting)
         for k, w in waiting.items()
     ):
         raise OfsError(

@@ -43,6 +43,12 @@ class Batch:
             value = (self.membership * self.accepted[:, None]).sum(axis=0) / total
         return np.where(total >= min_count, value, np.nan)
 
+    @property
+    def disjoint(self) -> bool:
+        """Whether everybody is in one group at most, for certain."""
+        m = self.membership
+        return bool(((m == 0.0) | (m == 1.0)).all() and (m.sum(axis=1) <= 1.0).all())
+
     def spread(self) -> FloatArray:
         """Return sum_i m_ia m_ib / (M_a M_b) over people [G, G]: 1 / n_a on the diagonal where groups are certain."""
         total = self.membership.sum(axis=0)

@@ -205,6 +205,23 @@ class Constraints:
         service = [everybody] * (self.size - self.n_parity)
         return np.concatenate([gaps, *service], axis=1)
 
+    def weights_of_one(self, counts: list[float], people: float, reference: float) -> list[float]:
+        """Return `weights` of one batch of disjoint groups as a list [I]; the same numbers, without arrays."""
+        if self.measure != "parity" or self.gap == "to-overall":
+            row: list[float] = self.weights(np.array([counts]), np.array([people]), reference)[0].tolist()
+            return row
+        factor = (1.0 - self.eps) ** 2 if self.gap == "ratio" else 1.0
+        most = 4.0 * (people / reference)
+        gaps = []
+        for a, b in self.pairs:
+            n_a, n_b = counts[a], counts[b]
+            gaps.append(
+                min(4.0 / (reference * (factor * (1.0 / n_a) + 1.0 / n_b)), most)
+                if n_a > 0 and n_b > 0
+                else 0.0
+            )
+        return gaps + [people / reference] * (self.size - self.n_parity)
+
     def slack(self, spread: FloatArray, everybody: float, n_thresholds: int, delta: float) -> FloatArray:
         """Return half-widths [I] of residuals estimated from people, for all thresholds at once with probability 1 - delta.
 

@@ -24,6 +24,9 @@ def number(
 
     Raises: OfsError naming the argument.
     """
+    # The quick ways first: these run for every batch of a stream.
+    if type(value) is float and least <= value <= most and math.isfinite(value) and above is None:
+        return value
     good = isinstance(value, numbers.Real | np.generic) and not isinstance(value, bool | np.bool_)
     try:
         x = float(value) if good else math.nan  # type: ignore[arg-type]
@@ -49,6 +52,8 @@ def whole(name: str, value: object, *, least: int = 0) -> int:
 
     Raises: OfsError naming the argument.
     """
+    if type(value) is int and value >= least:
+        return value
     if isinstance(value, numbers.Real | np.generic) and not isinstance(value, bool | np.bool_):
         try:
             x = float(value)  # type: ignore[arg-type]
@@ -66,13 +71,14 @@ def row(
 
     Raises: OfsError naming the argument and, for one bad entry, its position.
     """
-    if isinstance(values, str | bytes) or not isinstance(values, Sequence | np.ndarray):
+    if type(values) is not list and (
+        isinstance(values, str | bytes) or not isinstance(values, Sequence | np.ndarray)
+    ):
         raise OfsError(f"{name} must be {size} numbers, {what}; got {type(values).__name__}")
-    if len(values) != size:
+    if len(values) != size:  # type: ignore[arg-type]
         raise OfsError(f"{name} must have {size} entries, {what}; got {len(values)}")
     out = []
-    for x in values:
-        # The quick way first: this runs for every batch of a stream.
+    for x in values:  # type: ignore[attr-defined]
         if type(x) is float and (least <= x <= most or (unknown and x != x)):
             out.append(x)
         else:

@@ -84,6 +84,7 @@ class StreamSearch(OptimisticFeasible):
         self._equal = c.gap_weight == "equal"
         self._lazy = self._plain and c.anytime and c.discount == 1.0 and c.bias == 0.0
         # An unseen mean is infinitely hopeful and its radius 0, so that no bound needs a case of its own.
+        self._score, self._eligible = np.zeros(s.n_arms), np.zeros(s.n_arms, dtype=bool)
         self._reward_mean, self._reward_root = np.full(s.n_arms, np.inf), np.zeros(s.n_arms)
         self._residual_mean = np.full((s.n_arms, s.n_residuals), -np.inf)
         self._residual_root = np.zeros((s.n_arms, s.n_residuals))
@@ -183,7 +184,11 @@ class StreamSearch(OptimisticFeasible):
             return super()._optimistic()
         self.settle()
         s = self.statistics
-        score = np.where((s.worst[0] <= 0.0) & self.allowed, s.upper_reward[0], -np.inf)
+        score, eligible = self._score, self._eligible
+        np.less_equal(s.worst[0], 0.0, out=eligible)
+        np.logical_and(eligible, self.allowed, out=eligible)
+        score.fill(-math.inf)
+        np.copyto(score, s.upper_reward[0], where=eligible)
         j = int(score.argmax())
         best = score.item(j)
         reason = Reason.FEASIBLE_OPTIMISTIC

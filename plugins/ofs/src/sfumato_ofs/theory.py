@@ -90,7 +90,7 @@ def count_failures(
         a=broken_a,
         b=regret > regret_bound,
         c=(violation > violation_bound).any(axis=1),
-        d=(weighed > limit).any(axis=(1, 2)),
+        d=np.asarray((weighed > limit).any(axis=(1, 2))),
         used={
             "b": float(regret.max() / regret_bound),
             "c": float((violation / violation_bound).max()),

@@ -21,14 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato_ofs.audit import AuditLog, Head
-from sfumato_ofs.bandit_state import check_state, load_parts, parts
+from sfumato_ofs.bandit_settings import HIDDEN_IN_SHADOW, check_settings
+from sfumato_ofs.bandit_state import Waiting, check_state, load_parts, parts
 from sfumato_ofs.batches import Batch, check_batch
 from sfumato_ofs.config import ObservedScoresConfig, OptimisticFeasibleConfig
 from sfumato_ofs.constraints import Constraints, reward_scale
 from sfumato_ofs.errors import OfsError
 from sfumato_ofs.inputs import number, row, whole
 from sfumato_ofs.learners import Reason
-from sfumato_ofs.loops import check_grid, shared_arms, threshold_grid
+from sfumato_ofs.loops import shared_arms
 from sfumato_ofs.scored_stream import ScoredStream
 from sfumato_ofs.search import corridor_of
 from sfumato_ofs.stream import StreamSearch
@@ -37,19 +38,6 @@ from sfumato_ofs.verdicts import Verdict, certificate, verdicts
 FloatArray = NDArray[np.float64]
 
 STATE_VERSION = 2
-HIDDEN_IN_SHADOW = (
-    "in shadow mode only the incumbent is in force, and without scores nothing is learned of any other threshold: "
-    "nothing could be proposed. Pass scores, or go live within a narrow corridor"
-)
-
-
-@attrs.frozen
-class Waiting:
-    """A batch whose labels are not all known: its arm, the people, and whether the search learned from it."""
-
-    arm: int
-    batch: Batch
-    learned: bool
 
 
 class ThresholdBandit:
@@ -97,64 +85,30 @@ class ThresholdBandit:
         seed: int = 0,
         log: str | Path | None = None,
     ) -> None:
-        if policy not in ("auto", "observed-scores", "ofs"):
-            raise OfsError(f"policy must be auto, observed-scores or ofs, got {policy!r}")
-        for name, thing, kind in (
-            ("constraints", constraints, Constraints),
-            ("settings", settings, OptimisticFeasibleConfig),
-            ("observed", observed, ObservedScoresConfig),
-        ):
-            if thing is not None and not isinstance(thing, kind):
-                raise OfsError(f"{name} must be {kind.__name__} or None, got {type(thing).__name__}")
-        if not isinstance(shadow, bool):
-            raise OfsError(f"shadow must be True or False, got {shadow!r}")
-        if shadow and policy == "ofs":
-            raise OfsError(f"shadow does not go with policy='ofs': {HIDDEN_IN_SHADOW}")
-        self.loss = number("loss", loss, least=0.0)
-        self.batch_size = whole("batch_size", batch_size, least=1)
-        self.min_count = number("min_count", min_count, least=1.0)
-        incumbent = number("incumbent", incumbent)
-        corridor = None if corridor is None else number("corridor", corridor, above=0.0)
-        loss_cap, margin = number("loss_cap", loss_cap, least=0.0), number("margin", margin, least=0.0)
-        horizon = None if horizon is None else whole("horizon", horizon, least=1)
-        seed = whole("seed", seed)
-        self.grid = threshold_grid() if grid is None else check_grid(grid)
-        self.constraints = constraints or Constraints()
-        if self.constraints.measure != "parity":
-            raise OfsError(
-                f"constraints: measure = {self.constraints.measure} needs outcomes of rejected people, which a batch of accepted "
-                "labels does not hold; ThresholdBandit compares acceptance rates (measure = 'parity')"
-            )
-        self.shadow = shadow
+        given = check_settings(
+            grid=grid, constraints=constraints, loss=loss, policy=policy, incumbent=incumbent, corridor=corridor,
+            loss_cap=loss_cap, margin=margin, horizon=horizon, batch_size=batch_size, min_count=min_count,
+            settings=settings, observed=observed, shadow=shadow, seed=seed,
+        )  # fmt: skip
+        self.grid, self.constraints, self.loss = given.grid, given.constraints, given.loss
+        self.batch_size, self.min_count, self.shadow = given.batch_size, given.min_count, given.shadow
         self._arms = shared_arms(self.grid, self.constraints.n_groups)
         self._index = {float(tau): j for j, tau in enumerate(self.grid)}
-        self.incumbent, allowed, distance = corridor_of(self._arms, incumbent, corridor, "incumbent")
-        if horizon is not None and horizon < int(allowed.sum()):
+        self.incumbent, allowed, distance = corridor_of(
+            self._arms, given.incumbent, given.corridor, "incumbent"
+        )
+        self._horizon = given.horizon
+        if self._horizon is not None and self._horizon < int(allowed.sum()):
             warnings.warn(
-                f"horizon {horizon} is below the number of thresholds to try ({int(allowed.sum())}): the first sweep "
+                f"horizon {self._horizon} is below the number of thresholds to try ({int(allowed.sum())}): the first sweep "
                 "never ends. Use a coarser grid or a narrower corridor.",
                 stacklevel=2,
             )
-        base = settings or OptimisticFeasibleConfig(order="outward", incumbent=incumbent)
-        self._search_config = attrs.evolve(
-            base,
-            incumbent=incumbent,
-            corridor=corridor,
-            margin=margin or base.margin,
-            loss_cap=loss_cap or base.loss_cap,
-            anytime=horizon is None or base.anytime,
-        )
-        self._horizon = horizon
-        self._observed_config = attrs.evolve(
-            observed or ObservedScoresConfig(tau=incumbent),
-            tau=incumbent,
-            margin=margin or (0.0 if observed is None else observed.margin),
-            corridor=corridor,
-        )
+        self._search_config, self._observed_config = given.search_config, given.observed_config
         self._search = StreamSearch(
             1,
             len(self.grid),
-            horizon or 1,
+            self._horizon or 1,
             self._search_config,
             reward_scale=reward_scale(self.loss, self.batch_size),
             residual_scales=self.constraints.scales(self.batch_size),
@@ -164,7 +118,7 @@ class ThresholdBandit:
             incumbent=self.incumbent,
             distance=distance,
             loss=self.loss,
-            rngs=[np.random.default_rng(seed)],
+            rngs=[np.random.default_rng(given.seed)],
         )
         self._scored = ScoredStream(
             self.grid,
@@ -183,23 +137,7 @@ class ThresholdBandit:
         self._next_batch = 0
         self._sizes_known = True  # of all batches so far; without them no bound on a gap is proven
         self._groups_seen = False
-        self._settings = {
-            "grid": self.grid.tolist(),
-            "constraints": attrs.asdict(self.constraints),
-            "loss": self.loss,
-            "policy": policy,
-            "incumbent": incumbent,
-            "corridor": corridor,
-            "loss_cap": loss_cap,
-            "margin": margin,
-            "horizon": horizon,
-            "batch_size": self.batch_size,
-            "min_count": self.min_count,
-            "settings": None if settings is None else attrs.asdict(settings),
-            "observed": None if observed is None else attrs.asdict(observed),
-            "shadow": shadow,
-            "seed": seed,
-        }
+        self._settings = given.facts()
         self.log = AuditLog(log, fresh=True)
         self.log.append("open", {"version": STATE_VERSION, "settings": self._settings})
 
@@ -320,14 +258,14 @@ class ThresholdBandit:
         else:
             overall = np.array([batch.accepted.mean()])
             residuals = self.constraints.residuals(rates[None], overall)[0]
-            spread = batch.spread()
-            count = 1.0 / np.diag(spread)
-            weights = self.constraints.weights(
-                count[None], np.array([len(batch)]), self.batch_size, spread[None]
-            )
             facts["residuals"] = [_finite(g) for g in residuals.tolist()]
-            facts["weights"] = weights[0].tolist()
-            facts["effective"] = count.tolist()
+            if not batch.disjoint:
+                # People in several groups, or known by probability, tell less of a gap, or more, than their numbers.
+                spread = batch.spread()
+                count = 1.0 / np.diag(spread)
+                size = np.array([len(batch)])
+                weights = self.constraints.weights(count[None], size, self.batch_size, spread[None])
+                facts["weights"], facts["effective"] = weights[0].tolist(), count.tolist()
         self.log.append("fit", facts)
         learned = self._learn(facts)
         if facts["unlabelled"] and not warm:
@@ -366,8 +304,8 @@ class ThresholdBandit:
         if arm < 0:
             arm = self._arm(tau)
         reward = number("reward", reward, least=-self.loss, most=1.0, unknown=True)
-        names, n_groups = self.constraints.names, self.constraints.n_groups
-        values = row("residuals", residuals, len(names), "one a constraint", least=-2.0, most=1.0)
+        n_groups = self.constraints.n_groups
+        values = row("residuals", residuals, self.constraints.size, "one a constraint", least=-2.0, most=1.0)
         n = whole("n", n)
         shown = None if rates is None else row("rates", rates, n_groups, "one a group", least=0.0, most=1.0)
         sizes = None
@@ -396,9 +334,7 @@ class ThresholdBandit:
         facts = self._facts("ofs", arm, n, shown, reward)
         facts["residuals"] = [_finite(g) for g in values]
         if sizes is not None:
-            count = np.array([sizes])
-            facts["weights"] = self.constraints.weights(count, np.array([n]), self.batch_size)[0].tolist()
-            facts["people"] = facts["effective"] = sizes
+            facts["people"] = sizes
         self.log.append("fit", facts)
         self._learn(facts)
         return int(facts["batch"])
@@ -410,17 +346,22 @@ class ThresholdBandit:
             counts = {name: np.array(part, dtype=np.float64) for name, part in event["counts"].items()}
             self._scored.add(counts, event["arm"])
         else:
-            rates, people = event["rates"], event.get("effective")
             weights = event.get("weights")
+            if weights is None and "people" in event:
+                weights = self.constraints.weights_of_one(event["people"], event["n"], self.batch_size)
             self._sizes_known &= weights is not None
+            rates = people = None
+            if self._search_config.needs_rates:
+                rates = np.array([_number(r) for r in event["rates"]])
+                people = np.array(event.get("effective", event["people"]))
             learned = self._search.update_one(
                 event["arm"],
                 _number(event["reward"]),
                 [_number(g) for g in event["residuals"]],
-                None if rates is None else np.array([_number(r) for r in rates]),
+                rates,
                 event["n"] / self.batch_size,
                 weights,
-                None if people is None else np.array(people),
+                people,
                 _batch(event),
             )
         self._mode = event["mode"]

@@ -1,7 +1,7 @@
-"""A solver that tunes another one while it works: optimistic feasible search over a numeric setting, under a deadline.
+"""A solver that tunes another one while it works: optimistic feasible search over a setting, under a deadline.
 
 Each episode is a round, each value of the setting an arm. The reward is the episode's return, the residual what a
-decision took beyond the deadline. Any solver will do that has a numeric setting; it is reached through the context.
+decision took beyond the deadline. Any solver will do that has such a setting; it is reached through the context.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import attrs
 import numpy as np
 
 from sfumato.protocols import Context, Policy, Solver, Task
@@ -40,6 +41,12 @@ class TunedSolver(Solver[Any, Any, Any]):
                 "it tunes another solver, and none is named",
                 "Give -s solver=NAME -s setting=KEY -s 'values=[1, 2, 3]' -s deadline_seconds=0.05.",
             )
+        if any(a == b for i, a in enumerate(c.values) for b in c.values[:i]):
+            return Refusal(f"values must all be different, got {list(c.values)}", "Name each value once.")
+        if c.setting in c.settings:
+            return Refusal(
+                f"{c.setting} is tuned and also given in settings", f"Take {c.setting} out of settings."
+            )
         return None
 
     def solve(self, task: Task[Any, Any, Any], ctx: Context) -> TunedPolicy:
@@ -54,76 +61,120 @@ class TunedSolver(Solver[Any, Any, Any]):
                     f"{c.solver} with {c.setting} = {value} declines this task: {refusal.reason} {refusal.advice}"
                 )
             inner.append(solver.solve(task, ctx))
-        return TunedPolicy(c, inner, max(len(ctx.indices), len(inner)))
+        return TunedPolicy(c, inner)
 
     def replay_promise(self) -> str:
         """Times decide, so only statistics come out again."""
         return "statistical"
 
 
+@attrs.frozen
+class Played:
+    """One finished episode: its value's index, its return and the quantile of its decision times."""
+
+    arm: int
+    reward: float
+    seconds: float
+
+
 class TunedPolicy(Policy[Any, Any]):
     """Plays one of several policies each episode and learns which is best among those that are fast enough."""
 
-    def __init__(self, config: TunedConfig, inner: list[Policy[Any, Any]], horizon: int) -> None:
+    def __init__(self, config: TunedConfig, inner: list[Policy[Any, Any]]) -> None:
         self._config = config
         self._inner = inner
+        self._now = time.perf_counter if config.clock == "wall" else time.process_time
+        # How many episodes there will be is not known, so the bounds hold at any time.
         self._learner = OptimisticFeasible(
-            1, len(inner), horizon, OptimisticFeasibleConfig(beta=config.beta),
-            reward_scale=config.reward_scale, residual_scales=np.array([config.seconds_scale]),
+            1, len(inner), len(inner), OptimisticFeasibleConfig(beta=config.beta, anytime=True),
+            reward_scale=config.reward_scale or 1.0, residual_scales=np.array([config.seconds_scale or 1.0]),
         )  # fmt: skip
         self._arm = -1
         self._reward = 0.0
         self._seconds: list[float] = []
-        self._history: list[tuple[int, float, float]] = []
+        self._history: list[Played] = []
 
     def reset(self, start: Start[Any], rng: np.random.Generator) -> None:
         """Learn from the episode that ended, choose the value for the next one, and begin it."""
-        self._learn()
+        done = self._finished()
+        if done is not None:
+            self._history.append(done)
+            self._rescale()
+            residual = np.array([[done.seconds - self._config.deadline_seconds]])
+            self._learner.update(np.array([done.arm]), np.array([done.reward]), residual)
         self._arm = int(self._learner.select()[0])
         self._reward, self._seconds = 0.0, []
         self._inner[self._arm].reset(start, rng)
 
     def act(self, observation: Any) -> Any:
         """Let the chosen policy act, on the clock."""
-        began = time.perf_counter()
+        began = self._now()
         action = self._inner[self._arm].act(observation)
-        self._seconds.append(time.perf_counter() - began)
+        self._seconds.append(self._now() - began)
         return action
 
     def observe(self, step: Step[Any]) -> None:
         """Add up what was earned; thinking while observing counts as deciding."""
         self._reward += float(np.mean(step.reward))
-        began = time.perf_counter()
+        began = self._now()
         self._inner[self._arm].observe(step)
-        self._seconds[-1] += time.perf_counter() - began
+        self._seconds[-1] += self._now() - began
 
-    def _learn(self) -> None:
+    def _finished(self) -> Played | None:
+        """Return the episode since the last reset; None when nothing was decided in it."""
         if self._arm < 0 or not self._seconds:
-            return
-        c = self._config
-        worst = float(np.quantile(self._seconds, c.quantile))
-        self._history.append((self._arm, self._reward, worst))
-        residual = np.array([[worst - c.deadline_seconds]])
-        self._learner.update(np.array([self._arm]), np.array([self._reward]), residual)
-        self._arm = -1
+            return None
+        first = all(past.arm != self._arm for past in self._history)
+        timed = self._seconds[self._config.warmup :] if first else self._seconds
+        # An episode no longer than the warm-up has only its slowest decisions to show.
+        seconds = float(np.quantile(timed or self._seconds, self._config.quantile))
+        return Played(self._arm, self._reward, seconds)
+
+    def _rescale(self) -> None:
+        """Take the spreads of returns and times from the episodes so far, where none were given."""
+        s, c = self._learner.statistics, self._config
+        if not c.reward_scale:
+            s.reward_scale = _spread([[p.reward for p in row] for row in self._rows()])
+        if not c.seconds_scale:
+            s.residual_scales = np.array([_spread([[p.seconds for p in row] for row in self._rows()])])
+
+    def _rows(self) -> list[list[Played]]:
+        """Episodes by value."""
+        return [[p for p in self._history if p.arm == k] for k in range(len(self._inner))]
 
     def notes(self) -> Mapping[str, Any]:
-        """Return, for each value, how often it was played, its mean return and its decision time; and the advice."""
-        done = [*self._history]
-        if self._arm >= 0 and self._seconds:
-            done.append((self._arm, self._reward, float(np.quantile(self._seconds, self._config.quantile))))
-        rows = [[(r, s) for a, r, s in done if a == k] for k in range(len(self._inner))]
-        feasible = [
-            k
-            for k, row in enumerate(rows)
-            if row and np.mean([s for _, s in row]) <= self._config.deadline_seconds
-        ]
-        best = max(feasible, key=lambda k: float(np.mean([r for r, _ in rows[k]])), default=-1)
+        """Return, for each value, how often it was played, its mean return and its decision time; and the advice.
+
+        `regret` is what the episodes earned less than the recommended value would have at its own mean, so the best fixed
+        value in hindsight, as far as these episodes know it; None while no value is fast enough. `late` counts episodes that
+        were over the deadline.
+        """
+        done = self._finished()
+        history = self._history + ([] if done is None else [done])
+        rows = [[p for p in history if p.arm == k] for k in range(len(self._inner))]
+        returns = [float(np.mean([p.reward for p in row])) if row else None for row in rows]
+        times = [float(np.mean([p.seconds for p in row])) if row else None for row in rows]
+        deadline = self._config.deadline_seconds
+        fast = [k for k, t in enumerate(times) if t is not None and t <= deadline]
+        best = max(fast, key=lambda k: float(np.mean([p.reward for p in rows[k]])), default=-1)
+        mean = returns[best] if best >= 0 else None
         return {
             "setting": self._config.setting,
             "values": list(self._config.values),
             "plays": [len(row) for row in rows],
-            "mean_return": [float(np.mean([r for r, _ in row])) if row else None for row in rows],
-            "decision_seconds": [float(np.mean([s for _, s in row])) if row else None for row in rows],
+            "mean_return": returns,
+            "decision_seconds": times,
             "recommended": self._config.values[best] if best >= 0 else None,
+            "regret": None if mean is None else float(sum(mean - p.reward for p in history)),
+            "late": sum(p.seconds > deadline for p in history),
         }
+
+
+def _spread(rows: list[list[float]]) -> float:
+    """Return the pooled deviation within rows; of all values together while no row has two."""
+    squares = sum(float(((np.array(row) - np.mean(row)) ** 2).sum()) for row in rows if len(row) > 1)
+    freedom = sum(len(row) - 1 for row in rows if len(row) > 1)
+    if freedom:
+        return max((squares / freedom) ** 0.5, 1e-12)
+    values = [x for row in rows for x in row]
+    return max(float(np.std(values, ddof=1)), 1e-12) if len(values) > 1 else 1.0
