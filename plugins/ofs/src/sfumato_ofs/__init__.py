@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sfumato_ofs.audit import AuditLog
+    from sfumato_ofs.audit import AuditLog, Head
     from sfumato_ofs.config import (
         ObservedScoresConfig,
         OptimisticFeasibleConfig,
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from sfumato_ofs.constraints import Constraints, reward_scale
     from sfumato_ofs.learners import PrimalDual, Unconstrained
     from sfumato_ofs.log_replay import replay, resume
+    from sfumato_ofs.logged import read_scores, sweep_scores
     from sfumato_ofs.loops import BetaLoop, PoolLoop, product_arms, shared_arms, threshold_grid
+    from sfumato_ofs.mixing import bias_allowance, block_length
     from sfumato_ofs.observed import ObservedScores
     from sfumato_ofs.oracle import Sweep, sweep
     from sfumato_ofs.search import OptimisticFeasible
@@ -33,6 +35,11 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "AuditLog": "audit",
+    "Head": "audit",
+    "bias_allowance": "mixing",
+    "block_length": "mixing",
+    "read_scores": "logged",
+    "sweep_scores": "logged",
     "ObservedScores": "observed",
     "ObservedScoresConfig": "config",
     "ThresholdBandit": "threshold_bandit",
@@ -61,6 +68,7 @@ __all__ = [
     "AuditLog",
     "BetaLoop",
     "Constraints",
+    "Head",
     "ObservedScores",
     "ObservedScoresConfig",
     "OptimisticFeasible",
@@ -73,13 +81,17 @@ __all__ = [
     "Unconstrained",
     "UnconstrainedConfig",
     "World",
+    "bias_allowance",
+    "block_length",
     "play",
     "product_arms",
+    "read_scores",
     "replay",
     "resume",
     "reward_scale",
     "shared_arms",
     "sweep",
+    "sweep_scores",
     "threshold_grid",
 ]
 
