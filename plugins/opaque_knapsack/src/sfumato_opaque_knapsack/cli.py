@@ -152,13 +152,23 @@ def train(
 @click.option("--seed", type=int, default=3407, show_default=True)
 @click.option("--match", type=click.Choice(["episodes", "tokens"]), default="episodes", show_default=True)
 @click.option("--cue", type=click.Choice(["none", "globals_list"]), default="none", show_default=True)
+@click.option(
+    "--losses",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of persistent traces in which the state is lost and the expert recovers.",
+)
 @click.option("-o", "--out", type=_FILE, default=None, help="JSON file for cells, tests and every episode.")
 @click.option("--json", "as_json", is_flag=True)
-def two_by_two(size: str, seed: int, match: str, cue: str, out: Path | None, as_json: bool) -> None:
+def two_by_two(
+    size: str, seed: int, match: str, cue: str, losses: float, out: Path | None, as_json: bool
+) -> None:
     """Train a small decoder on each regime and play it in both interpreters."""
     from sfumato_opaque_knapsack.claims import run_two_by_two
+    from sfumato_opaque_knapsack.summary import lines
 
-    result = run_two_by_two(size=size, seed=seed, match=match, cue=cue, report=_note)
+    result = run_two_by_two(size=size, seed=seed, match=match, cue=cue, losses=losses, report=_note)
     if out is not None:
         out.write_text(json.dumps(result, indent=1))
     if as_json:
@@ -167,13 +177,5 @@ def two_by_two(size: str, seed: int, match: str, cue: str, out: Path | None, as_
     click.echo(
         f"expert score {result['expert_score']:.3f}, {result['provenance']['episodes']} episodes a cell, seed {seed}"
     )
-    click.echo(
-        "train->runtime  score [95 %]          /expert  missing any/strict  completion tokens  turns  finished"
-    )
-    for name, cell in result["cells"].items():
-        s, t = cell["score"], cell["completion_tokens"]
-        click.echo(
-            f"{name:<14}  {s['value']:.3f} [{s['low']:.3f}, {s['high']:.3f}]  {cell['share_of_expert']:7.2f}  "
-            f"{cell['missing_var_any']['value']:8.2f} /{cell['missing_var_strict']['value']:5.2f}      "
-            f"{t['value']:8.0f}           {cell['turns']['value']:5.1f}  {cell['finished']['value']:.2f}"
-        )
+    for line in lines(result):
+        click.echo(line)

@@ -116,3 +116,4 @@ def sfumato_commands() -> Iterator[CommandSpec]:
 def sfumato_report_sections() -> Iterator[ReportSection]:
     levels = tuple(f"opaque-knapsack/{name}" for name in ("easy", "hard", "legacy-hard", "micro"))
     yield ReportSection("Transcript", target="sfumato_opaque_knapsack.report:transcripts", tasks=levels)
+    yield ReportSection("Agent", target="sfumato_opaque_knapsack.report:agent", tasks=levels)
