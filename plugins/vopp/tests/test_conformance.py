@@ -1,0 +1,14 @@
+"""The promises that the core asks of every plugin."""
+
+from __future__ import annotations
+
+import pytest
+
+testing = pytest.importorskip("sfumato.testing", reason="needs the core's conformance suite")
+pytest.importorskip("numba", reason="the planners' default backend needs numba")
+from sfumato.testing import pytest_generate_tests, test_plugin_keeps_its_promise  # noqa: E402, F401
+
+
+@pytest.fixture
+def sfumato_plugin() -> str:
+    return "vopp"
