@@ -62,6 +62,7 @@ def test_numpy_draws_from_the_seed(session):
         draws = []
         for seed in (1, 1, 2):
             with interpreter.open(seed=seed) as other:
+                assert other.step("import sys; print('numpy.random' in sys.modules)").stdout == "True\n"
                 draws.append(other.step("import numpy; print(numpy.random.rand())").stdout)
     assert draws[0] == draws[1] != draws[2]
 

@@ -65,6 +65,8 @@ class Zygote:
                 __import__(name)
             except Exception as error:
                 failed.append(f"{name}: {type(error).__name__}: {error}")
+        if "numpy" in sys.modules:
+            __import__("numpy.random")  # newer numpy loads it when asked; each child seeds it
         if "matplotlib" in self.config["preload"] and not any(
             row.startswith("matplotlib:") for row in failed
         ):
