@@ -55,7 +55,7 @@ def test_derivatives_in_the_frame_agree_with_finite_differences():
 
 def test_the_command_reproduces_steady_circular_driving():
     x, y = ARC.from_frame(np.array([20.0, 0.0]))
-    state = State(x, y, float(ARC.heading(20.0)), 10.0)
+    state = State(x, y, float(ARC.heading(20.0)), 10.0, yaw_rate=0.2)
     speed, yaw = ARC.command(state, np.array([21.0, 0.0]), np.array([10.0, 0.0]), 0.1)
     assert (speed, yaw) == pytest.approx((10.0, 0.2), rel=1e-2)
 
@@ -82,3 +82,12 @@ def test_the_frame_agrees_with_commonroad_clcs():
         shift = other[0] - s if shift is None else shift
         assert other[1] == pytest.approx(d, abs=0.02)
         assert other[0] - s == pytest.approx(shift, abs=0.05)
+
+
+def test_the_wheels_turn_no_faster_than_they_can():
+    from sfumato_cpto.curvilinear import STEERING_RATE, WHEELBASE
+
+    x, y = ARC.from_frame(np.array([20.0, 0.0]))
+    state = State(x, y, float(ARC.heading(20.0)) + 0.3, 1.0)
+    speed, yaw = ARC.command(state, np.array([20.1, 0.0]), np.array([1.0, 0.0]), 0.1)
+    assert abs(np.arctan(WHEELBASE * yaw / speed)) <= STEERING_RATE * 0.1

@@ -99,3 +99,27 @@ def test_ordinary_driving_breaks_no_assumption():
     assert "perception" not in driver.monitor.violations
     assert np.mean([row["certified"] for row in driver.log]) > 0.8
     assert not world.contacts
+
+
+def test_behind_a_hidden_users_foremost_point_the_whole_shadow_is_taken_and_nobody_there_is_faster_than_assumed():
+    times = np.array([0.0, 1.0, 5.0])
+    centre, _, extent = occupancy(
+        np.zeros((1, 2)),
+        np.array([[10.0, 0.0]]),
+        CAR,
+        times,
+        Assumptions(position_error=0.0),
+        np.array([30.0]),
+    )
+    np.testing.assert_allclose(centre[0, :, 0] + 0.5 * extent[0, :, 0], 2.0 + 10.0 * times)
+    np.testing.assert_allclose(centre[0, :, 0] - 0.5 * extent[0, :, 0], -32.0)
+
+
+def test_one_may_not_pass_behind_a_phantom_for_another_may_follow():
+    """A car that is seen will have passed; a shadow of the same front may hold a second one."""
+    arguments = (PATH, STRAIGHT, 6.0, CAR[0], np.array([[14.0, -12.0]]), np.array([[0.0, 10.0]]), CAR, A)
+    calm = Assumptions(position_error=0.0, speed_error=0.0, user_brake=0.1, brake=0.5, hard_brake=0.6)
+    seen = certify(*arguments[:-1], calm)
+    hidden = certify(*arguments[:-1], calm, depth=np.array([40.0]))
+    assert seen.clear
+    assert not hidden.clear

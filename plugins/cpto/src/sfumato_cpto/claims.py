@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import Any
 
 import attrs
@@ -13,20 +12,12 @@ from sfumato_cpto import baselines, coldstart
 from sfumato_cpto.closed_loop import study, wilson
 from sfumato_cpto.config import PlannerSettings
 from sfumato_cpto.driver import Driver
+from sfumato_cpto.families import FAMILIES, HELD_OUT
 from sfumato_cpto.random_scenes import BOUNDS, scene
 from sfumato_cpto.simulator import scenes
 from sfumato_cpto.simulator.world import Perception, Scene
 from sfumato_cpto.solver import CPTOSolver
 from sfumato_cpto.solvers import warmed
-
-FAMILIES: dict[str, Any] = {
-    "cruise": scenes.cruise,
-    "dense": partial(scenes.cruise, n_cars=26, slow=True),
-    "racing": scenes.racing,
-    "noisy": scenes.noisy,
-    "occluded-intersection": scenes.occluded_intersection,
-    "occluded-pedestrian": scenes.occluded_pedestrian,
-}
 
 
 def _bootstrap(values: np.ndarray, reduce: Any, seed: int = 0) -> tuple[float, float]:
@@ -138,7 +129,11 @@ def against_ipopt(n_scenes: int = 50, n_candidates: int = 2, seed: int = 0) -> d
 
 
 def contacts(
-    family: str = "cruise", seeds: int = 200, n_obstacles: int = 6, certified: bool = True
+    family: str = "cruise",
+    seeds: int = 200,
+    n_obstacles: int = 6,
+    certified: bool = True,
+    first_seed: int = HELD_OUT,
 ) -> dict[str, Any]:
     """Measure the share of courses with a contact that the vehicle is to blame for, with its Wilson interval."""
     settings = PlannerSettings()
@@ -146,7 +141,7 @@ def contacts(
     row = study(
         FAMILIES[family],
         lambda: Driver(CPTOSolver(settings), n_obstacles, 3, certified=certified),
-        range(seeds),
+        range(first_seed, first_seed + seeds),
     )
     return {
         "value": row["at_fault"] / seeds, "low": row["at_fault_low"], "high": row["at_fault_high"], "n": seeds,
@@ -163,34 +158,55 @@ class Reguess(baselines.MostLikelyDriver):
         self.rng = np.random.default_rng(0)
 
 
-def steadier_than_reguessing(family: str = "occluded-intersection", seeds: int = 20) -> dict[str, Any]:
+def _side_by_side(
+    family: str, seeds: int, first_seed: int, drivers: dict[str, Any]
+) -> tuple[dict[str, dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+    settings = PlannerSettings()
+    warmed(settings)
+    tables, courses = {}, {}
+    for name, make in drivers.items():
+        rows: list[dict[str, Any]] = []
+        tables[name] = study(
+            FAMILIES[family],
+            lambda make=make: make(CPTOSolver(settings)),  # type: ignore[misc]
+            range(first_seed, first_seed + seeds),
+            rows.append,
+        )
+        courses[name] = rows
+    return tables, courses
+
+
+def _ratio_interval(ours: list[float], others: list[float]) -> tuple[float, float]:
+    # Pairs of the same seed are drawn together.
+    pairs = np.array([ours, others]).T
+    return _bootstrap(pairs, lambda p: p[:, 0].mean() / p[:, 1].mean())
+
+
+def steadier_than_reguessing(
+    family: str = "occluded-intersection", seeds: int = 20, first_seed: int = HELD_OUT
+) -> dict[str, Any]:
     """Measure 1 - C1(ours) / C1(re-guessing one hypothesis each cycle), over the same seeds."""
-    settings = PlannerSettings()
-    warmed(settings)
-    ours = study(FAMILIES[family], lambda: Driver(CPTOSolver(settings)), range(seeds))
-    other = study(FAMILIES[family], lambda: Reguess(CPTOSolver(settings)), range(seeds))
-    value = 1.0 - ours["c1"] / other["c1"]
-    return {
-        "value": value,
-        "low": value,
-        "high": value,
-        "n": seeds,
-        "details": {"ours": ours, "reguessing": other},
+    tables, courses = _side_by_side(family, seeds, first_seed, {"ours": Driver, "reguessing": Reguess})
+    low, high = _ratio_interval(*([row["c1"] for row in courses[name]] for name in ("ours", "reguessing")))
+    value = 1.0 - tables["ours"]["c1"] / tables["reguessing"]["c1"]
+    return {"value": value, "low": 1.0 - high, "high": 1.0 - low, "n": seeds, "details": tables}
+
+
+def faster_than_worst_case(
+    family: str = "occluded-pedestrian", seeds: int = 20, first_seed: int = HELD_OUT
+) -> dict[str, Any]:
+    """Measure mean speed over the worst-case plan's, minus 1, over the same seeds; the optimistic plan beside them."""
+    drivers = {
+        "ours": Driver,
+        "worst_case": baselines.WorstCaseDriver,
+        "optimistic": baselines.MostLikelyDriver,
     }
-
-
-def faster_than_worst_case(family: str = "occluded-pedestrian", seeds: int = 20) -> dict[str, Any]:
-    """Measure mean speed over the worst-case plan's, minus 1, over the same seeds."""
-    settings = PlannerSettings()
-    warmed(settings)
-    ours = study(FAMILIES[family], lambda: Driver(CPTOSolver(settings)), range(seeds))
-    worst = study(FAMILIES[family], lambda: baselines.WorstCaseDriver(CPTOSolver(settings)), range(seeds))
-    bold = study(FAMILIES[family], lambda: baselines.MostLikelyDriver(CPTOSolver(settings)), range(seeds))
-    value = ours["mean_speed"] / worst["mean_speed"] - 1.0
-    return {
-        "value": value, "low": value, "high": value, "n": seeds,
-        "details": {"ours": ours, "worst_case": worst, "optimistic": bold},
-    }  # fmt: skip
+    tables, courses = _side_by_side(family, seeds, first_seed, drivers)
+    low, high = _ratio_interval(
+        *([row["mean_speed"] for row in courses[name]] for name in ("ours", "worst_case"))
+    )
+    value = tables["ours"]["mean_speed"] / tables["worst_case"]["mean_speed"] - 1.0
+    return {"value": value, "low": low - 1.0, "high": high - 1.0, "n": seeds, "details": tables}
 
 
 def _weak_brakes(rng: np.random.Generator) -> Scene:

@@ -13,6 +13,13 @@ from sfumato_cpto import measures
 from sfumato_cpto.driver import Driver
 from sfumato_cpto.simulator.world import Scene, World
 
+GOOD = ("CONVERGED", "MAX_ITER_FEASIBLE")
+AVERAGES: dict[str, Callable[[list[float]], Any]] = {
+    "struck": np.mean, "mean_speed": np.mean, "speed_error": np.mean, "mean_acceleration": np.mean,
+    "mean_jerk": np.mean, "c1": np.mean, "c2": np.mean, "lateral_reversals": np.mean, "finished": np.mean,
+    "left_road": np.mean, "gap": max, "max_acceleration": max, "min_ttc": min, "min_clearance": min,
+}  # fmt: skip
+
 
 def drive(scene: Scene, driver: Driver, rng: np.random.Generator) -> World:
     """Drive one course to its end, or to the first contact that the vehicle is to blame for."""
@@ -35,74 +42,77 @@ def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
-def study(
-    make_scene: Callable[[np.random.Generator], Scene], make_driver: Callable[[], Driver], seeds: range
-) -> dict[str, Any]:
-    """Drive `seeds` and return the table row: contacts with interval, finished, speed, comfort, consistency, times.
+def course(make_scene: Callable[[np.random.Generator], Scene], driver: Driver, seed: int) -> dict[str, Any]:
+    """Drive one course and return its figures; the same seed gives the same scene for every driver.
 
-    Every seed has its own world stream; the same seeds give the same scenes for every driver. Planning times are process
-    CPU time per cycle beside the wall time, since machines are shared.
+    Planning times are wall times per cycle; `cpu_seconds` is process CPU time of the course with its simulation.
     """
-    driver = make_driver()
-    rows: list[dict[str, float]] = []
-    statuses: Counter[str] = Counter()
-    seconds: list[float] = []
-    at_fault: list[int] = []
-    violations: Counter[str] = Counter()
-    certified: list[bool] = []
-    cpu = time.process_time()
-    for seed in seeds:
-        rng = np.random.default_rng([seed, 0])
-        world = drive(make_scene(rng), driver, rng)
-        truth = {
-            "ego": np.array(world.ego_log), "users": np.array(world.user_log), "finished": world.finished,
-            "contacts": [{"at_fault": c.at_fault} for c in world.contacts], "dt": world.scene.dt,
-            "has_goal": bool(np.isfinite(world.scene.goal_x)), "left_road": world.left_road,
-            "goal_speed": float(world.scene.public["goal_speed"]), "ego_size": np.array(world.scene.size),
-        }  # fmt: skip
-        row = {name: value[0] for name, value in measures.from_truth(truth).items()}
-        segments = np.full((len(driver.log), 2, 24), np.nan)
-        for k, entry in enumerate(driver.log):
-            if entry["segment"] is not None and entry["status"] in ("CONVERGED", "MAX_ITER_FEASIBLE"):
-                segments[k] = entry["segment"][:, :24]
-        n_consensus = driver.solver.settings.n_consensus
-        row["c1"] = measures.consistency(segments, n_consensus + 1)
-        row["c2"] = measures.consistency(segments, 21)
-        rows.append(row)
-        statuses.update(entry["status"] for entry in driver.log)
-        violations.update(driver.monitor.violations)
-        certified += [entry["certified"] for entry in driver.log if entry["certified"] is not None]
-        seconds += [entry["plan_seconds"] for entry in driver.log]
-        if row["at_fault"]:
-            at_fault.append(seed)
-    n = len(rows)
-    cycles = sum(statuses.values())
-    low, high = wilson(len(at_fault), n)
-    ms = 1e3 * np.array(seconds)
-    good = statuses["CONVERGED"] + statuses["MAX_ITER_FEASIBLE"]
-    result: dict[str, Any] = {
-        "seeds": n, "at_fault": len(at_fault), "at_fault_low": low, "at_fault_high": high, "at_fault_seeds": at_fault,
-        "cycles": cycles, "statuses": dict(statuses), "feasible_share": good / max(cycles, 1),
-        "certified_share": float(np.mean(certified)) if certified else None, "violations": dict(violations), "plan_ms_mean": float(ms.mean()), "plan_ms_p95": float(np.percentile(ms, 95)),
-        "plan_ms_max": float(ms.max()), "cpu_ms_per_cycle": 1e3 * (time.process_time() - cpu) / max(cycles, 1),
+    begun = time.process_time()
+    rng = np.random.default_rng([seed, 0])
+    world = drive(make_scene(rng), driver, rng)
+    truth = {
+        "ego": np.array(world.ego_log), "users": np.array(world.user_log), "finished": world.finished,
+        "contacts": [{"at_fault": c.at_fault} for c in world.contacts], "dt": world.scene.dt,
+        "has_goal": bool(np.isfinite(world.scene.goal_x)), "left_road": world.left_road,
+        "goal_speed": float(world.scene.public["goal_speed"]), "ego_size": np.array(world.scene.size),
     }  # fmt: skip
-    for name in (
-        "struck",
-        "mean_speed",
-        "speed_error",
-        "mean_acceleration",
-        "mean_jerk",
-        "c1",
-        "c2",
-        "finished",
-    ):
+    row: dict[str, Any] = {name: value[0] for name, value in measures.from_truth(truth).items()}
+    segments = np.full((len(driver.log), 2, 24), np.nan)
+    for k, entry in enumerate(driver.log):
+        if entry["segment"] is not None and entry["status"] in GOOD:
+            segments[k] = entry["segment"][:, :24]
+    n_consensus = driver.solver.settings.n_consensus
+    gaps = [entry["gap"] for entry in driver.log if entry["status"] in GOOD]
+    certified = [entry["certified"] for entry in driver.log if entry["certified"] is not None]
+    row |= {
+        "seed": seed, "c1": measures.consistency(segments, n_consensus + 1), "c2": measures.consistency(segments, 21),
+        "gap": max(gaps, default=0.0), "statuses": dict(Counter(entry["status"] for entry in driver.log)),
+        "violations": dict(driver.monitor.violations), "n_certified": int(sum(certified)), "n_checked": len(certified),
+        "plan_ms": [round(1e3 * entry["plan_seconds"], 2) for entry in driver.log],
+        "cpu_seconds": time.process_time() - begun,
+    }  # fmt: skip
+    return row
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the table row of courses: contacts with their Wilson interval, finished, speed, comfort, consistency, times."""
+    statuses: Counter[str] = Counter()
+    violations: Counter[str] = Counter()
+    for row in rows:
+        statuses.update(row["statuses"])
+        violations.update(row["violations"])
+    n, cycles = len(rows), sum(statuses.values())
+    at_fault = [row["seed"] for row in rows if row["at_fault"]]
+    low, high = wilson(len(at_fault), n)
+    ms = np.concatenate([row["plan_ms"] for row in rows])
+    checked = sum(row["n_checked"] for row in rows)
+    result: dict[str, Any] = {
+        "seeds": n, "first_seed": min(row["seed"] for row in rows), "at_fault": len(at_fault), "at_fault_low": low,
+        "at_fault_high": high, "at_fault_seeds": at_fault, "cycles": cycles, "statuses": dict(statuses),
+        "feasible_share": sum(statuses[name] for name in GOOD) / max(cycles, 1),
+        "certified_share": sum(row["n_certified"] for row in rows) / checked if checked else None,
+        "violations": dict(violations), "plan_ms_mean": float(ms.mean()),
+        "plan_ms_p95": float(np.percentile(ms, 95)), "plan_ms_max": float(ms.max()),
+        "cpu_ms_per_cycle": 1e3 * sum(row["cpu_seconds"] for row in rows) / max(cycles, 1),
+    }  # fmt: skip
+    for name, reduce in AVERAGES.items():
         values = [row[name] for row in rows if name in row]
         if values:
-            result[name] = float(np.mean(values))
-    for name in ("max_acceleration",):
-        result[name] = float(max(row[name] for row in rows))
-    for name in ("min_ttc", "min_clearance"):
-        values = [row[name] for row in rows if name in row]
-        if values:
-            result[name] = float(min(values))
+            result[name] = float(reduce(values))
     return result
+
+
+def study(
+    make_scene: Callable[[np.random.Generator], Scene],
+    make_driver: Callable[[], Driver],
+    seeds: range,
+    keep: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Drive `seeds` and return their `summary`; `keep` is handed each course's row as soon as it is there."""
+    driver = make_driver()
+    rows = []
+    for seed in seeds:
+        rows.append(course(make_scene, driver, seed))
+        if keep is not None:
+            keep(rows[-1])
+    return summary(rows)

@@ -21,7 +21,7 @@ _FAST = {"nnan", "nsz", "contract", "reassoc"}
 
 
 @numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
-def _roll(start, goal_y, goal_speed, centre, axes, present, cap, accel, dt, n, jam, stop, path):
+def _roll(start, goal_y, goal_speed, centre, axes, present, cap, accel, dt, n, jam, stop, gives_way, path):
     c = goal_y.shape[0]
     m = centre.shape[0]
     for i in range(c):
@@ -41,9 +41,13 @@ def _roll(start, goal_y, goal_speed, centre, axes, present, cap, accel, dt, n, j
             for j in range(m):
                 if not present[i, j]:
                     continue
-                b = axes[j, 1, k]
+                # Whoever will yet be in the lane is a leader already for one who gives way.
+                b, at = axes[j, 1, k], k
                 lateral = min(abs(centre[j, 1, k] - y), abs(centre[j, 1, k] - goal_y[i]))
-                ahead = centre[j, 0, k] - x
+                while gives_way and lateral >= 0.85 * b and at + 1 < n:
+                    at += 1
+                    lateral = min(abs(centre[j, 1, at] - y), abs(centre[j, 1, at] - goal_y[i]))
+                ahead = centre[j, 0, at] - x
                 if ahead > 0.0 and lateral < 0.85 * b and ahead - axes[j, 0, k] < gap:
                     gap = ahead - axes[j, 0, k]
                     closing = v - (centre[j, 0, k] - centre[j, 0, k - 1]) / dt
@@ -73,13 +77,19 @@ def fit(t: Transcription, problem: Problem, path: Array) -> Array:
 
 
 def roll_out(
-    t: Transcription, problem: Problem, jam: float = 1.0, hold: bool = False, stop: bool = False
+    t: Transcription,
+    problem: Problem,
+    jam: float = 1.0,
+    hold: bool = False,
+    stop: bool = False,
+    gives_way: bool = False,
 ) -> Array:
     """Return initial coefficients [2, C, n + 1], one lane-following roll-out per hypothesis.
 
     Arguments: jam: gap kept at rest behind a leader's ellipse, m; hold: stay on the present line and slow down
     instead of heading for the goal (a second, more timid start); stop: brake to a standstill on the present line,
-    which is the side to be on when something is about to cross.
+    which is the side to be on when something is about to cross; gives_way: brake in good time for everybody who is going
+    to cross, and go on behind them.
     """
     c = problem.n_candidates
     path = np.empty((2, c, t.n))
@@ -89,6 +99,6 @@ def roll_out(
     accel = np.array([max(bounds.a_x[0], -8.0), min(bounds.a_x[1], 4.0)])
     _roll(
         problem.start, np.ascontiguousarray(goal_y), goal_speed, problem.centre, problem.axes, problem.present,
-        problem.speed_cap, accel, t.dt, t.n, jam, stop, path,
+        problem.speed_cap, accel, t.dt, t.n, jam, stop, gives_way, path,
     )  # fmt: skip
     return fit(t, problem, path)

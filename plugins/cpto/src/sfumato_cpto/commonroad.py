@@ -57,7 +57,8 @@ class Goal:
 @attrs.frozen(eq=False)
 class RoadScene:
     """A scene: lanelets, recorded users track [K, M, 4] (x, y, heading, speed; NaN while absent), size [M, 2], the
-    ego vehicle's start (x, y, heading, speed), its goal, and the record's period dt in s."""
+    ego vehicle's start (x, y, heading, speed), its goal, and the record's period dt in s; ids of the planning problem and
+    version of the file format, which a solution has to name."""
 
     name: str
     dt: float
@@ -67,6 +68,8 @@ class RoadScene:
     kinds: tuple[str, ...]
     start: tuple[float, float, float, float]
     goal: Goal
+    problem: int = -1
+    version: str = "2020a"
 
 
 def _number(element: ET.Element | None, path: str, where: str) -> float:
@@ -237,7 +240,8 @@ def read(path: str | Path) -> RoadScene:
         if standing:
             track[:, m] = rows[min(rows)]
     return RoadScene(
-        path.stem, dt, lanelets, track, np.array(sizes).reshape(-1, 2), tuple(kinds), start, goal
+        path.stem, dt, lanelets, track, np.array(sizes).reshape(-1, 2), tuple(kinds), start, goal,
+        int(problem.get("id", "-1")), root.get("commonRoadVersion", "2020a"),
     )  # fmt: skip
 
 

@@ -175,11 +175,23 @@ class NoisyConfig:
 
 @attrs.frozen
 class IntersectionConfig:
-    """The occluded intersection. `yields`: crossing cars brake for the ego vehicle; off, they have the right of way."""
+    """The occluded intersection.
+
+    Attributes: yields: crossing cars brake for the ego vehicle; off, they have the right of way. n_cars: on both crossing
+    lanes together. corners: |y| in m at which the two buildings begin, left and right of the vehicle's lane. goal_speed:
+    wanted, m/s. With 4 cars, corners (5, 5) and 9 m/s, disregarding what is hidden is dangerous.
+    """
 
     yields: bool = False
+    n_cars: int = attrs.field(default=10, validator=v.in_(range(1, 11)))
+    corners: tuple[float, float] = attrs.field(default=(12.0, 8.5), converter=tuple)
+    goal_speed: float = attrs.field(default=7.0, validator=_POSITIVE)
     hidden_speed: float = attrs.field(default=10.0, validator=_POSITIVE)
     seconds: float = attrs.field(default=40.0, validator=_POSITIVE)
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.corners) != 2 or not all(2.0 <= corner < 32.0 for corner in self.corners):
+            raise ValueError(f"expected corners = (left, right) between 2 and 32 m, got {self.corners!r}")
 
 
 @attrs.frozen
@@ -195,11 +207,13 @@ class PedestrianConfig:
 class ReplayConfig:
     """Recorded traffic from CommonRoad files, looked for as `traffic/NAME.xml` in the data folder.
 
-    Attributes: scenes: names; course k replays scene k modulo their number. `seconds` is an upper limit.
+    Attributes: scenes: names; course k replays scene k modulo their number. `seconds` is an upper limit. route: "own" search of
+    the lanelets, or "commonroad" for commonroad-route-planner's (extra `commonroad`).
     """
 
     scenes: tuple[str, ...] = attrs.field(default=REPLAY_SCENES, validator=v.min_len(1), converter=tuple)
     seconds: float = attrs.field(default=20.0, validator=_POSITIVE)
+    route: str = attrs.field(default="own", validator=v.in_(("own", "commonroad")))
 
 
 @attrs.frozen

@@ -18,6 +18,11 @@ from sfumato_cpto.problem import State
 Array = NDArray[np.float64]
 
 
+WHEELBASE = 2.5789  # m
+STEERING_RATE = 0.4  # rad/s
+STEERING_MAX = 0.6  # rad
+
+
 class PathError(ValueError):
     """Raised when a reference path cannot carry a frame (too short, not finite)."""
 
@@ -145,4 +150,10 @@ class ReferencePath:
             return speed, 0.0
         heading = float(self.heading(s)) + float(np.arctan2(across, max(along, 1e-3)))
         turn = (heading - state.heading + np.pi) % (2 * np.pi) - np.pi
-        return speed, float(turn / dt)
+        # The wheels turn at a finite rate, which matters where the vehicle creeps.
+        pace = max(speed, 0.3)
+        now = float(np.arctan(WHEELBASE * state.yaw_rate / max(state.speed, 0.3)))
+        wanted = float(np.arctan(WHEELBASE * turn / (pace * dt)))
+        step = 0.95 * STEERING_RATE * dt
+        steering = float(np.clip(np.clip(wanted, now - step, now + step), -STEERING_MAX, STEERING_MAX))
+        return speed, float(pace * np.tan(steering) / WHEELBASE)

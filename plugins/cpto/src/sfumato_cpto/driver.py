@@ -45,8 +45,9 @@ class Driver:
 
     def reset(self, public: Mapping[str, Any]) -> None:
         """Forget the last course."""
+        settings = self.solver.settings
         self.interpreter = Interpreter(
-            public, self.solver.settings.bounds, self.n_obstacles, self.n_candidates
+            public, settings.bounds, self.n_obstacles, self.n_candidates, n_samples=settings.n_samples
         )
         self.log = []
         self.plan = None
@@ -98,8 +99,9 @@ class Driver:
     def certify(self, plan: Plan, situation: Situation) -> Certificate:
         """Check the fall-back along the plan's shared curve against what road users can reach."""
         size = np.asarray(self._public["size"], dtype=float)
-        position = np.asarray(situation.obstacles.position, dtype=float).reshape(-1, 2)
-        velocity = np.asarray(situation.obstacles.velocity, dtype=float).reshape(-1, 2)
+        front = situation.obstacles.position if situation.front is None else situation.front
+        top = situation.obstacles.velocity if situation.top is None else situation.top
+        position, velocity = (np.asarray(v, dtype=float).reshape(-1, 2) for v in (front, top))
         sizes = np.array([self.interpreter.size_of(int(j), situation) for j in situation.user]).reshape(-1, 2)
         if len(plan.position):
             path = plan.shared
@@ -115,7 +117,7 @@ class Driver:
         speed = plan.command[0] if plan.status.is_feasible else situation.state.speed
         return certify(
             path, heading, float(speed), size, position, velocity, sizes, self.monitor.assumptions,
-            self.solver.settings.dt,
+            self.solver.settings.dt, depth=situation.depth,
         )  # fmt: skip
 
     def _command(

@@ -14,8 +14,8 @@ import numpy as np
 from sfumato_cpto.admm import Array
 from sfumato_cpto.config import Bounds
 from sfumato_cpto.curvilinear import ReferencePath
+from sfumato_cpto.phantoms import Phantom, Shadows, hidden_cars, hidden_walkers, waiting_walker
 from sfumato_cpto.problem import Hypotheses, Obstacles, State
-from sfumato_cpto.simulator.geometry import shadow
 
 CAR_AXES = (5.6, 3.1)  # along, across; covers two 4.0 x 1.8 m bodies at relative headings up to 15 degrees
 CROSSING_AXES = (4.4, 4.8)  # across our lane, along theirs
@@ -26,8 +26,8 @@ PHANTOM_AXES = (
 # from which it would be seen not to exist
 WALKER_AXES = (2.85, 2.1)  # covers a 4.0 x 1.8 m and a 0.6 x 0.6 m body
 DEFENSIVE_Y = -1.2  # m, lateral position beside a row that may hide somebody
+CONFLICT_WINDOW = 10.0  # m of a crossing lane from which a car would meet the vehicle at the conflict point
 PATH_SMOOTHING = 1e-5  # m^2; the path that is handed over is smooth already
-HYSTERESIS = 2  # cycles for which a phantom outlives its shadow
 
 
 @attrs.frozen(eq=False)
@@ -35,7 +35,9 @@ class Situation:
     """What the planner is asked in one cycle, and what was imagined.
 
     Attributes: user: [M] index of the observed user behind each obstacle, -1 for a phantom; frame: the curvilinear
-    frame in which the rest is expressed, None for a straight road; world: the Cartesian state.
+    frame in which the rest is expressed, None for a straight road; world: the Cartesian state. What the safety check is
+    to assume, where it is more than the obstacles say: front [M, 2], the foremost point of each; top [M, 2], its greatest
+    velocity; depth [M], how far behind `front` it may be as well, m.
     """
 
     state: State
@@ -45,6 +47,9 @@ class Situation:
     user: Array
     frame: ReferencePath | None = None
     world: State | None = None
+    front: Array | None = None
+    top: Array | None = None
+    depth: Array | None = None
 
 
 @attrs.define(eq=False)
@@ -63,7 +68,9 @@ class Interpreter:
     memory_seconds: float = 1.0
     n_samples: int = 50
     goal: float = 0.0
-    _phantom_age: dict[int, tuple[int, Array]] = attrs.field(factory=dict)
+    _shadows: Shadows = attrs.field(
+        init=False, default=attrs.Factory(lambda self: Shadows(float(self.public["dt"])), takes_self=True)
+    )
     _seen: dict[int, tuple[float, Array, Array, Array]] = attrs.field(factory=dict)
     _hold: int = 0
     _frame: ReferencePath | None = None
@@ -138,12 +145,12 @@ class Interpreter:
         return nearest
 
     def _lanes(self, state: State, users: tuple[Array, Array, Array, Array]) -> Situation:
-        index, position, velocity, _ = users
+        index, position, velocity, size = users
         lanes = np.asarray(self.public["lanes"])
         wanted = float(self.public["goal_speed"])
         self.goal = self._choose_lane(state, position, velocity, lanes, wanted)
         chosen = self._nearest(state, position, velocity) if len(position) else np.zeros(0, dtype=int)
-        position, velocity, index = position[chosen], velocity[chosen], index[chosen]
+        position, velocity, index, size = position[chosen], velocity[chosen], index[chosen], size[chosen]
         m, c = len(position), self.n_candidates
         distance = np.hypot(*(position - np.array([state.x, state.y])).T) if m else np.zeros(0)
         stopping = state.speed**2 / 8.0 + 0.5 * state.speed
@@ -174,7 +181,8 @@ class Interpreter:
             y=(float(road[0]) + half, float(road[1]) - half),
             speed_max=float(self.public["speed_limit"]),
         )
-        axes = np.tile(CAR_AXES, (m, 1)).astype(float)
+        # The ellipse of two 4.0 x 1.8 m bodies, stretched to the sizes at hand.
+        axes = np.array(CAR_AXES) * (np.asarray(self.public["size"]) + size) / np.array([8.0, 3.6])
         return Situation(
             state,
             Obstacles(position, velocity, axes),
@@ -313,18 +321,9 @@ class Interpreter:
             current = best
         return float(lanes[current])
 
-    def _phantom(self, key: int, found: Array | None, dt: float) -> Array | None:
-        # A phantom leaves two cycles after its shadow did, or a plan would come and go with sensor jitter.
-        if found is not None:
-            self._phantom_age[key] = (0, found)
-            return found
-        age, last = self._phantom_age.get(key, (HYSTERESIS, np.zeros(4)))
-        if age >= HYSTERESIS:
-            return None
-        last = last.copy()
-        last[:2] += last[2:] * dt
-        self._phantom_age[key] = (age + 1, last)
-        return last
+    @property
+    def _times(self) -> Array:
+        return np.arange(self.n_samples) * float(self.public["dt"])
 
     def _intersection(self, state: State, users: tuple[Array, Array, Array, Array]) -> Situation:
         index, position, velocity, _ = users
@@ -339,37 +338,10 @@ class Interpreter:
             index, position, velocity, arrival = index[keep], position[keep], velocity[keep], arrival[keep]
             order = np.argsort(arrival, kind="stable")[: self.n_obstacles]
             index, position, velocity = index[order], position[order], velocity[order]
-        eye = np.array([state.x, state.y])
-        speed = float(self.public["hidden_speed"])
-        dt = float(self.public["dt"])
-        phantoms = []
-        for lane, (lane_x, direction) in enumerate(
-            zip(self.public["crossing_x"], self.public["crossing_direction"], strict=True)
-        ):
-            nearest: float | None = None
-            for wall in np.asarray(self.public["walls"]):
-                hidden = shadow(eye, wall, float(lane_x))
-                if hidden is None:
-                    continue
-                # Traffic comes from the side against its direction; only that part of the shadow threatens.
-                low, high = hidden
-                point = low if direction < 0 else high
-                if (
-                    point * direction < 0.0
-                    and abs(point) < 80.0
-                    and (nearest is None or abs(point) < abs(nearest))
-                ):
-                    nearest = point
-            found = None
-            if nearest is not None:
-                # The foremost hidden car shows its nose at the edge of the shadow: its centre is half a length behind.
-                found = np.array([lane_x, nearest - direction * 0.0, 0.0, direction * speed])
-            phantom = self._phantom(lane, found, dt)
-            if phantom is not None:
-                phantoms.append(phantom)
+        phantoms = self._shadows.update(hidden_cars(self.public, state, self._times), state.speed)
         m, q = len(position), len(phantoms)
-        all_position = np.concatenate([position, np.array([p[:2] for p in phantoms]).reshape(-1, 2)])
-        all_velocity = np.concatenate([velocity, np.array([p[2:] for p in phantoms]).reshape(-1, 2)])
+        centres = position[:, :, None] + velocity[:, :, None] * self._times
+        everybody = _with_phantoms(position, velocity, centres, phantoms)
         axes = np.concatenate([np.tile(CROSSING_AXES, (m, 1)), np.tile(PHANTOM_AXES, (q, 1))]).astype(float)
         present = np.ones((2**q, m + q), dtype=bool)
         for row in range(2**q):
@@ -381,13 +353,14 @@ class Interpreter:
         )
         weight = np.array([1.0])
         if q:
-            chance = 0.3
+            # Chance that traffic of this density puts a hidden car where it matters.
+            chance = -np.expm1(-CONFLICT_WINDOW * float(self.public["hidden_density"]))
             weight = np.array(
                 [np.prod([chance if row >> bit & 1 else 1 - chance for bit in range(q)]) for row in range(c)]
             )
         return Situation(
             state,
-            Obstacles(all_position, all_velocity, axes, grow=False),
+            everybody.obstacles(axes),
             Hypotheses(
                 present,
                 np.zeros(c),
@@ -396,6 +369,9 @@ class Interpreter:
             ),
             bounds,
             np.concatenate([index, np.full(q, -1)]),
+            front=everybody.front,
+            top=everybody.top,
+            depth=everybody.depth,
         )
 
     def _pedestrian(self, state: State, users: tuple[Array, Array, Array, Array]) -> Situation:
@@ -405,7 +381,6 @@ class Interpreter:
         index, position, velocity = index[walking], position[walking], velocity[walking]
         gone = position[:, 1] < -3.5 if len(position) else np.zeros(0, dtype=bool)
         index, position, velocity = index[~gone], position[~gone], velocity[~gone]
-        phantoms = []
         pace = float(self.public["hidden_speed"])
         # Somebody who stands at the kerb may set off at any moment.
         waiting = (
@@ -414,18 +389,15 @@ class Interpreter:
             else np.zeros(0, dtype=bool)
         )
         velocity = np.where(waiting[:, None], np.array([0.0, -pace]), velocity)
-        parked = np.asarray(self.public["parked"])
-        half = np.asarray(self.public["size"]) / 2
-        for key, gap in enumerate(np.asarray(self.public["gaps"])):
-            edge = self._hidden_edge(state, float(gap), parked, half)
-            found = None if edge is None else np.array([gap, edge, 0.0, -pace])
-            phantom = self._phantom(key, found, float(self.public["dt"]))
-            if phantom is not None and phantom[0] > state.x - 3.0:
-                phantoms.append(phantom)
-        phantoms = sorted(phantoms, key=lambda p: p[0])[:2]
+        centres = position[:, :, None] + velocity[:, :, None] * self._times
+        for j in np.flatnonzero(waiting):
+            centres[j] = waiting_walker(
+                position[j], pace, state, float(self.public["goal_speed"]), self._times
+            )
+        found = self._shadows.update(hidden_walkers(self.public, state, self._times), state.speed)
+        phantoms = sorted((p for p in found if p.front[0] > state.x - 3.0), key=lambda p: p.front[0])[:2]
         m, q = len(position), len(phantoms)
-        all_position = np.concatenate([position, np.array([p[:2] for p in phantoms]).reshape(-1, 2)])
-        all_velocity = np.concatenate([velocity, np.array([p[2:] for p in phantoms]).reshape(-1, 2)])
+        everybody = _with_phantoms(position, velocity, centres, phantoms)
         present = np.ones((1 + q, m + q), dtype=bool)
         for row in range(1 + q):
             for bit in range(q):
@@ -448,7 +420,7 @@ class Interpreter:
         axes = np.tile(WALKER_AXES, (m + q, 1)).astype(float)
         return Situation(
             state,
-            Obstacles(all_position, all_velocity, axes, grow=False),
+            everybody.obstacles(axes),
             # Away from the parked row the gaps open up earlier to the eye.
             Hypotheses(
                 present,
@@ -458,17 +430,33 @@ class Interpreter:
             ),
             bounds,
             np.concatenate([index, np.full(q, -1)]),
+            front=everybody.front,
+            top=everybody.top,
+            depth=everybody.depth,
         )
 
-    def _hidden_edge(self, state: State, gap: float, parked: Array, half: Array) -> float | None:
-        # The least |y| at which somebody in the gap would be hidden by the car before it: its near corners cast it.
-        before = parked[parked[:, 0] < gap]
-        if not len(before) or state.x >= gap:
-            return None
-        x, y = before[-1]
-        # A sight line to the gap crosses the car's near face; the face's far corner is what hides the nearest points.
-        corner_x = x + half[0]
-        if corner_x <= state.x + 1e-6:
-            return None
-        edge = state.y + (y - half[1] - state.y) / (corner_x - state.x) * (gap - state.x)
-        return None if edge > float(self.public["pavement_y"]) else float(max(edge, 0.0))
+
+@attrs.frozen(eq=False)
+class _Everybody:
+    # Detected users and phantoms in one set of arrays.
+    centres: Array
+    velocity: Array
+    front: Array
+    top: Array
+    depth: Array
+
+    def obstacles(self, axes: Array) -> Obstacles:
+        if not len(self.centres):
+            return Obstacles.none()
+        return Obstacles(self.centres[:, :, 0], self.velocity, axes, centres=self.centres, grow=False)
+
+
+def _with_phantoms(position: Array, velocity: Array, centres: Array, phantoms: list[Phantom]) -> _Everybody:
+    q = len(phantoms)
+    return _Everybody(
+        np.concatenate([centres, np.array([p.centres for p in phantoms]).reshape(q, *centres.shape[1:])]),
+        np.concatenate([velocity, np.array([p.top for p in phantoms]).reshape(-1, 2)]),
+        np.concatenate([position, np.array([p.front for p in phantoms]).reshape(-1, 2)]),
+        np.concatenate([velocity, np.array([p.top for p in phantoms]).reshape(-1, 2)]),
+        np.concatenate([np.zeros(len(position)), np.array([p.depth for p in phantoms])]),
+    )

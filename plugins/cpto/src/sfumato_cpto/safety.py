@@ -56,24 +56,38 @@ class Certificate:
 
 
 def occupancy(
-    position: Array, velocity: Array, size: Array, times: Array, assumptions: Assumptions
+    position: Array,
+    velocity: Array,
+    size: Array,
+    times: Array,
+    assumptions: Assumptions,
+    depth: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """Return what users can occupy at each time: centre [M, K, 2], heading [M], extent [M, K, 2] (length, width).
 
     A user moves along its velocity (one at rest keeps its place but for the perception error), no faster than full
     acceleration, no slower than full braking to a standstill.
+
+    Arguments: depth [M], m: 0 for a user that is seen; positive for a phantom at the foremost point of a shadow of that depth,
+        with the greatest velocity that is assumed of hidden users: anybody may be anywhere in the shadow, at any speed
+        up to that.
     """
     speed = np.hypot(*velocity.T)
     moving = speed > 0.3
     heading = np.arctan2(velocity[:, 1], velocity[:, 0])
-    v_high = np.minimum(speed + assumptions.speed_error, assumptions.user_speed_max)[:, None]
+    hidden = np.zeros(len(position), dtype=bool) if depth is None else depth > 0.0
+    v_high = np.minimum(speed + assumptions.speed_error, assumptions.user_speed_max)
+    v_high = np.where(hidden, speed, v_high)[:, None]
     v_low = np.maximum(speed - assumptions.speed_error, 0.0)[:, None]
     to_top = (assumptions.user_speed_max - v_high) / assumptions.user_accelerate
+    to_top = np.where(hidden[:, None], 0.0, to_top)
     ramp = np.minimum(times, to_top)
     front = v_high * times + assumptions.user_accelerate * (ramp * times - 0.5 * ramp**2)
     rear = np.minimum(times, v_low / assumptions.user_brake)
     rear = v_low * rear - 0.5 * assumptions.user_brake * rear**2
     front, rear = np.where(moving[:, None], front, 0.0), np.where(moving[:, None], rear, 0.0)
+    if depth is not None:
+        rear = np.where(hidden[:, None], -depth[:, None], rear)
     middle = 0.5 * (front + rear)
     direction = np.stack([np.cos(heading), np.sin(heading)], axis=1)
     centre = position[:, None] + direction[:, None] * middle[:, :, None]
@@ -93,12 +107,14 @@ def certify(
     assumptions: Assumptions,
     dt: float = 0.1,
     horizon: float = 6.0,
+    depth: Array | None = None,
 ) -> Certificate:
     """Check that some manoeuvre along a path stays out of every user's reachable occupancy.
 
     Arguments:
         path: [2, K] positions of the plan at spacing dt, the first is now; heading: [K] of the path, rad; it is prolonged
             straight on.
+        depth: [M], how deep the shadow is behind a phantom, see `occupancy`.
         speed: present speed, m/s; own_size: [2]; position, velocity, size: [M, 2] of the users, phantoms included.
     Notes: users that come from behind in the vehicle's own lane have to brake themselves and are left out.
     """
@@ -110,7 +126,7 @@ def certify(
     arc = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=1)))])
     keep = np.concatenate([[True], np.diff(arc) > 1e-6])
     arc, line, angle = arc[keep], path[:, keep], np.unwrap(heading)[keep]
-    centre, user_heading, extent = occupancy(position, velocity, size, steps, assumptions)
+    centre, user_heading, extent = occupancy(position, velocity, size, steps, assumptions, depth)
     c, s = np.cos(heading[0]), np.sin(heading[0])
     offset = position - path[:, 0]
     ahead, across = offset[:, 0] * c + offset[:, 1] * s, -offset[:, 0] * s + offset[:, 1] * c

@@ -255,6 +255,8 @@ class CPTOSolver:
         last = s.stages[-1]
         if not cold:
             plans.insert(1, (s.stages[0], "cold"))
+        # The polish cannot go from before to behind somebody who crosses; a start from behind it can keep.
+        plans.insert(1, (self._polish_alone, "give way"))
         plans += [(last, "timid"), (self._polish_alone, "timid"), (self._polish_alone, "stop")]
         for stage, start in plans:
             now = time.monotonic()
@@ -263,8 +265,8 @@ class CPTOSolver:
                 break
             if start == "cold":
                 guess = coldstart.roll_out(t, problem)
-            elif start in ("timid", "stop") and best is not None:
-                guess = self._timid(problem, best, guess, stop=start == "stop")
+            elif start != "guess" and best is not None:
+                guess = self._timid(problem, best, guess, start)
             factors = t.factors(stage, problem.n_obstacles, problem.bounded)
             state = admm.initial_state(t, problem, guess)
             done, residuals = self._admm(
@@ -288,10 +290,12 @@ class CPTOSolver:
                 break
         return best, iterations, programs, attempts, residuals, late
 
-    def _timid(self, problem: Problem, found: Polished, guess: Array, stop: bool) -> Array:
-        # Only candidates that still touch something start again, from their present line and slowing down.
+    def _timid(self, problem: Problem, found: Polished, guess: Array, how: str) -> Array:
+        # Only candidates that still touch something start again: giving way, or from their present line and slowing down.
         bad = least_h(problem, found.sample) < FEASIBLE_H
-        hold = coldstart.roll_out(self.transcription, problem, hold=True, stop=stop)
+        hold = coldstart.roll_out(
+            self.transcription, problem, hold=how == "timid", stop=how == "stop", gives_way=how == "give way"
+        )
         return np.where((bad if bad.any() else ~bad)[None, :, None], hold, guess)
 
     def _box_is_empty(self, problem: Problem, sample: Array) -> bool:

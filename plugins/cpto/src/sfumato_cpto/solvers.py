@@ -66,7 +66,6 @@ class DrivingPolicy(Policy[Any, Any]):
 
 
 class _DrivingSolver(Solver[Any, Any, Any]):
-
     def supports(self, task: Task[Any, Any, Any], runtime: Runtime[Any, Any, Any, Any]) -> Refusal | None:
         """Decline tasks that are no driving scenes."""
         missing = NEEDED - task.offers

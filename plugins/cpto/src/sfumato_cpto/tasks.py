@@ -55,7 +55,9 @@ class DrivingEpisode(Episode[Observation, Any]):
     def step(self, action: Any) -> Step[Observation]:
         """Hold (speed, yaw rate) for one period."""
         if self._over:
-            raise ProtocolError("the episode is over: the drive was finished, ran out of time, or ended in a contact")
+            raise ProtocolError(
+                "the episode is over: the drive was finished, ran out of time, or ended in a contact"
+            )
         values = np.asarray(action, dtype=float)
         if values.shape != (2,) or not np.isfinite(values).all():
             raise ActionError(f"expected an action (speed, yaw rate) of two finite numbers, got {action!r}")
@@ -161,9 +163,12 @@ class IntersectionTask(_DrivingTask):
     def scene(self, rng: np.random.Generator) -> Scene:
         """Draw a scene."""
         c = self.config
+        left, right = c.corners
+        walls = ((left, scenes.WALLS[0][1]), (scenes.WALLS[1][0], -right))
         return scenes.occluded_intersection(
-            rng, max_time=c.seconds, hidden_speed=c.hidden_speed, yields=c.yields
-        )
+            rng, max_time=c.seconds, hidden_speed=c.hidden_speed, yields=c.yields, n_cars=c.n_cars, walls=walls,
+            goal_speed=c.goal_speed,
+        )  # fmt: skip
 
 
 class PedestrianTask(_DrivingTask):
@@ -199,5 +204,5 @@ class ReplayTask(_DrivingTask):
         path = ctx.data_file(
             f"traffic/{instance.scene}.xml", fetch="the CommonRoad scenarios of commonroad-io"
         )
-        scene = replay.from_file(path)
+        scene = replay.from_file(path, self.config.route)
         return DrivingEpisode(attrs.evolve(scene, max_time=min(scene.max_time, self.config.seconds)), rng)

@@ -19,14 +19,22 @@ EGO_SIZE = (4.5, 1.7)
 SPEED_LIMIT = 20.0  # m/s
 
 
-def from_file(path: str | Path) -> Scene:
-    """Return the scene of a CommonRoad file. Raises commonroad.SceneError when it cannot be driven."""
+def from_file(path: str | Path, route: str = "own") -> Scene:
+    """Return the scene of a CommonRoad file. Raises commonroad.SceneError when it cannot be driven.
+
+    Arguments: route: "own", or "commonroad" to have the reference path planned by commonroad-route-planner.
+    """
+    if route == "commonroad":
+        from sfumato_cpto.routes import planned_points
+
+        return from_scene(commonroad.read(path), planned_points(path))
     return from_scene(commonroad.read(path))
 
 
-def from_scene(road: commonroad.RoadScene) -> Scene:
-    """Return a replay of `road`: the reference path is its route, the goal its goal region in the time allowed."""
-    rough = ReferencePath(commonroad.reference_points(road))
+def from_scene(road: commonroad.RoadScene, points: Array | None = None) -> Scene:
+    """Return a replay of `road`: the reference path is its route (or `points` [K, 2]), the goal its goal region in the
+    time allowed."""
+    rough = ReferencePath(commonroad.reference_points(road) if points is None else points)
     points = rough.curve(np.linspace(-30.0, rough.length + 30.0, max(int(rough.length + 60.0), 10)))
     path = ReferencePath(points, smoothing=1e-5)  # the agent builds the same frame from the same points
     first = commonroad.start_lanelet(road)
@@ -56,6 +64,10 @@ def from_scene(road: commonroad.RoadScene) -> Scene:
             return False
         if road.goal.regions and not any(commonroad.inside(r, ego[:2]) for r in road.goal.regions):
             return False
+        if road.goal.orientation is not None:
+            low, high = road.goal.orientation
+            if not (ego[2] - low + 1e-6) % (2 * np.pi) <= high - low + 2e-6:
+                return False
         speed = road.goal.speed
         return speed is None or speed[0] - 1e-6 <= ego[3] <= speed[1] + 1e-6
 

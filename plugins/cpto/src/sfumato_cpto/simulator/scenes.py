@@ -83,12 +83,25 @@ def cruise(
 
 def occluded_intersection(
     rng: np.random.Generator, *, max_time: float = 40.0, hidden_speed: float = 10.0, yields: bool = False,
-    start_speed: float = 5.0,
+    start_speed: float = 5.0, n_cars: int = len(CROSS_Y), walls: tuple[tuple[float, float], ...] = WALLS,
+    goal_speed: float = 7.0,
 ) -> Scene:  # fmt: skip
-    """Return a crossing with two lanes of traffic hidden by buildings; crossing cars do not yield by default."""
-    n = len(CROSS_Y)
-    y = np.array(CROSS_Y, dtype=float) + rng.uniform(-3.0, 3.0, n)
-    speed = np.array(CROSS_SPEED) * rng.uniform(0.9, 1.1, n)
+    """Return a crossing with two lanes of traffic hidden by buildings; crossing cars do not yield by default.
+
+    Arguments: n_cars: at most 10; fewer are drawn without replacement from the ten of the released scenario, anywhere on
+    their lanes. walls: intervals of y that the buildings take up at x = -4.5 m.
+    """
+    y = np.array(CROSS_Y, dtype=float) + rng.uniform(-3.0, 3.0, len(CROSS_Y))
+    speed = np.array(CROSS_SPEED) * rng.uniform(0.9, 1.1, len(CROSS_Y))
+    if n_cars < len(CROSS_Y):
+        chosen = np.sort(rng.choice(len(CROSS_Y), n_cars, replace=False))
+        speed, y = speed[chosen], rng.uniform(-75.0, 75.0, n_cars)
+        for up in (False, True):  # no two cars of a lane start closer than 10 m
+            lane = np.flatnonzero((speed > 0.0) == up)
+            lane = lane[np.argsort(y[lane], kind="stable")]
+            for first, second in itertools.pairwise(lane):
+                y[second] = max(y[second], y[first] + 10.0)
+    n = n_cars
     up = speed > 0.0
     traffic = LaneTraffic(
         origin=np.array([[0.0, 0.0], [3.75, 0.0]]),
@@ -104,7 +117,7 @@ def occluded_intersection(
         recycle_behind=75.0,
         recycle_ahead=75.0,
     )
-    walls = np.array([[[WALL_X, low], [WALL_X, high]] for low, high in WALLS])
+    edges = np.array([[[WALL_X, low], [WALL_X, high]] for low, high in walls]).reshape(-1, 2, 2)
     perception = Perception()
     public = {
         "kind": "occluded-intersection",
@@ -112,20 +125,31 @@ def occluded_intersection(
         "road": np.array([-0.05, 0.05]),
         "crossing_x": np.array([0.0, 3.75]),
         "crossing_direction": np.array([-1.0, 1.0]),
-        "goal_speed": 7.0,
+        "goal_speed": goal_speed,
         "speed_limit": 10.0,
         "hidden_speed": hidden_speed,
+        "hidden_density": 0.5 * n / 150.0,
         "goal_x": 25.0,
         "dt": 0.1,
         "size": np.array(CAR),
-        "walls": walls,
+        "walls": edges,
         "certain_range": perception.range,
         "sigma": np.zeros(3),
     }
     return Scene(
-        "occluded-intersection", (traffic,), (-50.0, 0.0, 0.0, start_speed), CAR, walls, (), public, 25.0, max_time,
+        "occluded-intersection", (traffic,), (-50.0, 0.0, 0.0, start_speed), CAR, edges, (), public, 25.0, max_time,
         perception, off_road=2.0,
     )  # fmt: skip
+
+
+def tight_intersection(rng: np.random.Generator, *, max_time: float = 60.0) -> Scene:
+    """Return a crossing with four cars, buildings up to 5 m from the lane's middle, and 9 m/s wanted.
+
+    Chosen so that a vehicle which disregards what it cannot see does hit somebody now and then.
+    """
+    return occluded_intersection(
+        rng, max_time=max_time, n_cars=4, walls=((5.0, 32.0), (-38.5, -5.0)), goal_speed=9.0
+    )
 
 
 PARKED_X = (30.0, 37.0, 44.0, 51.0)
@@ -135,12 +159,15 @@ WALKER_SIZE = (0.6, 0.6)
 
 def occluded_pedestrian(
     rng: np.random.Generator, *, max_time: float = 40.0, hidden_speed: float = 2.0, probability: float = 0.5,
-    start_speed: float = 5.0, goal_speed: float = 7.0,
+    start_speed: float = 5.0, goal_speed: float = 7.0, parked_y: float = PARKED_Y, pace: tuple[float, float] = (1.0, 2.0),
 ) -> Scene:  # fmt: skip
-    """Return a straight 80 m course past four parked cars; with `probability` somebody steps out of one of the gaps."""
+    """Return a straight 80 m course past four parked cars; with `probability` somebody steps out of one of the gaps.
+
+    Arguments: parked_y: lateral position of the row, m; pace: slowest and fastest walk, m/s.
+    """
     parked = Standing(
         Users(
-            np.array([[x, PARKED_Y] for x in PARKED_X]),
+            np.array([[x, parked_y] for x in PARKED_X]),
             np.zeros(4),
             np.zeros(4),
             np.tile(CAR, (4, 1)).astype(float),
@@ -151,23 +178,23 @@ def occluded_pedestrian(
     exists = rng.random() < probability
     gap = int(rng.integers(len(gaps)))
     x = gaps[gap] + rng.uniform(-0.6, 0.6)
-    pace = rng.uniform(1.0, 2.0)
+    walk = rng.uniform(*pace)
     lead = rng.uniform(0.6, 1.4)
-    start_y = 5.0
+    start_y = parked_y + 2.1
     # Timed so that a vehicle at the goal speed would meet the pedestrian near the lane's middle, more or less.
-    trigger = lead * goal_speed * start_y / pace
+    trigger = lead * goal_speed * start_y / walk
     movers: tuple[Standing | Walker, ...] = (parked,)
     if exists:
         walker = Users(
             np.array([[x, start_y]]), np.array([-0.5 * np.pi]), np.zeros(1), np.array([WALKER_SIZE])
         )
-        movers = (parked, Walker(walker, trigger, pace))
+        movers = (parked, Walker(walker, trigger, walk))
     perception = Perception()
     public = {
         "kind": "occluded-pedestrian",
         "lanes": np.array([0.0]),
         "road": np.array([-1.5, 0.6]),
-        "pavement_y": 5.1,
+        "pavement_y": start_y + 0.1,
         "goal_speed": goal_speed,
         "speed_limit": 10.0,
         "hidden_speed": hidden_speed,
@@ -175,7 +202,7 @@ def occluded_pedestrian(
         "dt": 0.1,
         "size": np.array(CAR),
         "walls": np.zeros((0, 2, 2)),
-        "parked": np.array([[x, PARKED_Y] for x in PARKED_X]),
+        "parked": np.array([[x, parked_y] for x in PARKED_X]),
         "gaps": gaps,
         "certain_range": perception.range,
         "sigma": np.zeros(3),
