@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ import pytest
 
 from sfumato.errors import BackendUnavailable, UsageError
 from sfumato.executors import executor, remote
+from sfumato.executors import ray as ray_executor
 from sfumato.executors.local import LocalExecutor
 from sfumato.executors.remote import watch, work
 from sfumato.executors.submitit import SubmititExecutor, _Arrays
@@ -171,6 +174,124 @@ def test_without_slurm_the_way_to_try_is_told(store, make_jobs, listener, monkey
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(BackendUnavailable, match="--address local"):
         SubmititExecutor().run(store, make_jobs("toys/echo", "toys/noop"), listener, threading.Event())
+
+
+@pytest.fixture
+def listening():
+    """Return a port on which something listens: it says `words` to whoever comes, then closes; None: says nothing."""
+    sockets = []
+
+    def open_one(words):
+        server = socket.create_server(("127.0.0.1", 0))
+        sockets.append(server)
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    line, _ = server.accept()
+                    sockets.append(line)
+                    if words is not None:
+                        line.sendall(words)
+                        line.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        return server.getsockname()[1]
+
+    yield open_one
+    for each in sockets:
+        each.close()
+
+
+@pytest.mark.parametrize("words", [None, b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+def test_an_address_where_no_ray_answers_is_an_error_within_seconds(listening, monkeypatch, words):
+    """Ray itself would try for minutes: a silent listener, a web server, one that hangs up."""
+    monkeypatch.setattr(ray_executor, "CONNECT_SECONDS", 0.5)
+    began = time.monotonic()
+    with pytest.raises(BackendUnavailable, match="nothing answered" if words is None else "speaks no gRPC|reset"):
+        ray_executor.reach(f"127.0.0.1:{listening(words)}")
+    assert time.monotonic() - began < 5
+
+
+def test_an_address_that_nobody_listens_at_is_an_error_at_once(listening):
+    """With the way to start a cluster; one that is no address at all is a matter of usage."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    for address in (f"127.0.0.1:{port}", f"ray://localhost:{port}"):
+        with pytest.raises(BackendUnavailable, match="ray start --head"):
+            ray_executor.reach(address)
+    for address in ("nowhere", "1.2.3.4", "1.2.3.4:port", "http://x:80", "1.2.3.4:99999", ""):
+        with pytest.raises(UsageError, match="HOST:PORT"):
+            ray_executor.reach(address)
+
+
+NODES = [{"CPU": 8.0, "memory": 4e9}, {"CPU": 2.0, "GPU": 1.0, "memory": 16e9}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "change", "n_fitting"),
+    [
+        ({"threads": 8}, {}, 1),
+        ({"threads": 9}, {}, 0),
+        ({"limits": {"memory_mb": 5000}}, {}, 1),
+        ({"threads": 4, "limits": {"memory_mb": 5000}}, {}, 0),  # one node has the processors, the other the memory
+        ({"threads": 2}, {"device": "cuda"}, 1),
+        ({"threads": 4}, {"device": "cuda"}, 0),
+    ],
+)
+def test_a_node_must_have_all_that_a_run_needs(make_jobs, settings, change, n_fitting):
+    """Not one node the processors and another one the memory."""
+    (job,) = make_jobs("toys/echo", "toys/noop", **settings)
+    job = attrs.evolve(job, spec=attrs.evolve(job.spec, **change))
+    assert len(ray_executor.fitting(ray_executor.wants(job), NODES)) == n_fitting
+    said = str(ray_executor.no_room(job, 1, NODES))
+    assert "they have 2 CPU, 1 GPU, 16,000 MB; 8 CPU, 0 GPU, 4,000 MB." in said
+    assert "node_wait_seconds" in said
+
+
+def test_a_run_whose_only_node_has_gone_waits_for_another_for_a_while(store, make_jobs):
+    """Then it is an error that says what is missing; Ray would keep it queued for ever."""
+    (job,) = make_jobs("toys/echo", "toys/noop", threads=4)
+
+    class Ray:
+        alive = True
+
+        def remote(self, **_):
+            return lambda work: self
+
+        def options(self, **wanted):
+            self.wanted = wanted
+            return type("Remote", (), {"remote": lambda *_: "ref"})()
+
+        def nodes(self):
+            return [{"Resources": {"CPU": 2, "memory": 1e9}, "Alive": True},
+                    {"Resources": {"CPU": 6, "memory": 1e9}, "Alive": self.alive}]  # fmt: skip
+
+        def wait(self, refs, **_):
+            return [], refs
+
+    ray = Ray()
+    tasks = ray_executor._Tasks(ray, store, None, patience=0.2, whole_node=True)
+    assert tasks.submit([job]) == ["ref"]
+    assert ray.wanted["num_cpus"] == 6  # the whole of the node that can hold it
+    tasks._look()
+    ray.alive = False
+    tasks._look()
+    time.sleep(0.25)
+    with pytest.raises(BackendUnavailable, match="needs 4 CPU, 0 GPU, 0 MB on one node.*they have 2 CPU, 0 GPU, 1,000 MB"):
+        tasks._look()
+    with pytest.raises(UsageError, match="number of seconds"):
+        ray_executor.RayExecutor(options={"node_wait_seconds": "long"})
+
+
+@pytest.mark.optional
+def test_a_store_that_slurm_does_not_see_is_an_error_and_not_a_lost_run(store, make_jobs, listener, tmp_path, monkeypatch):
+    """It would be sent out again and again otherwise."""
+    pytest.importorskip("submitit", reason="needs submitit (extra slurm)")
+    monkeypatch.setattr("sfumato.executors.submitit.absolute", lambda store: str(tmp_path / "absent"))
+    jobs = make_jobs("toys/echo", "toys/noop")
+    with pytest.raises(remote.StoreError, match="all machines share"):
+        SubmititExecutor(address="local").run(store, jobs, listener, threading.Event())
+    assert not [e for e in listener.events if e[0] == "finished"]
 
 
 @pytest.mark.optional

@@ -66,6 +66,46 @@ def test_parquet_and_csv_say_the_same(filled, tmp_path):
     assert str(table.schema.field("seed").type) == "int64"
 
 
+def test_a_seed_of_any_size_can_be_exported(store, make_jobs, listener, tmp_path):
+    """Parquet knows 64 bits: a column of seeds that has more is text."""
+    pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow (extra export)")
+    jobs = [*make_jobs("toys/echo", "toys/noop"), *make_jobs("toys/echo", "toys/noop", seed=2**70)]
+    sweep(store, plan(store, jobs), LocalExecutor(1, "none"), listener, threading.Event())
+    for per_item in (False, True):
+        count = export(store, tmp_path / "x.parquet", per_item)
+        table = pq.read_table(tmp_path / "x.parquet")
+        assert table.num_rows == count > 0
+        assert set(table.column("seed").to_pylist()) == {"0", str(2**70)}
+        assert export(store, tmp_path / "x.csv", per_item) == count
+
+
+def test_what_is_damaged_is_named_and_the_rest_exported(filled, sfumato, tmp_path):
+    """A record, a row in the middle, rows that are missing: exit status 1, and every other run is there."""
+    store, records = filled
+    words = ("export", "--items", "--store", str(store.root))
+    every = {r["run_id"] for r in csv.DictReader(io.StringIO(sfumato(*words, check=0).stdout))}
+    first, second = (r.run_id for r in records if r.status == "ok")
+    assert every == {first, second}
+    rows = store.folder(first) / "rows.jsonl"
+    whole = rows.read_text()
+    lines = whole.splitlines(keepends=True)
+    for damage, said in ((lines[0] + '{"epi\n' + lines[2], "rows.jsonl, line 2 is damaged"),
+                         (lines[0], "ended ok with 3 instances, and its rows.jsonl holds 1"),
+                         ("{}\n", "its rows are damaged: KeyError")):  # fmt: skip
+        rows.write_text(damage)
+        done = sfumato(*words, check=1)
+        assert "1 run is damaged and left out:" in done.stderr
+        assert said in done.stderr
+        assert {r["run_id"] for r in csv.DictReader(io.StringIO(done.stdout))} == {second}
+    rows.write_text(whole)
+    (store.folder(first) / "record.json").write_text("{")
+    for more in ((), ("--items",), ("-o", str(tmp_path / "z.csv"))):
+        done = sfumato("export", *more, "--store", str(store.root), check=1)
+        assert "1 run is damaged and left out:" in done.stderr
+        assert f"{first}/record.json is damaged" in done.stderr
+    assert {r["run_id"] for r in csv.DictReader((tmp_path / "z.csv").open())} == {r.run_id for r in records} - {first}
+
+
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(filled, tmp_path):
     """And names the way out."""
     store, _ = filled

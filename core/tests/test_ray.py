@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sfumato.errors import BackendUnavailable
 from sfumato.records import Status
 from sfumato.runner import plan, sweep
 from sfumato.store import Store
@@ -40,7 +41,7 @@ def test_a_cluster_starts_by_itself_and_statuses_mean_the_same(sfumato, tmp_path
     """One run ends well with the same bits, one sleeps in C past its limit, one crashes."""
     experiment = tmp_path / "x.toml"
     experiment.write_text(
-        "[limits]\nseconds = 6\n[[task]]\nuse='toys/fault'\nfault='sleep-in-c'\n[[task]]\nuse='toys/fault'\n"
+        "[limits]\nseconds = 12\n[[task]]\nuse='toys/fault'\nfault='sleep-in-c'\n[[task]]\nuse='toys/fault'\n"
         "[[task]]\nuse='toys/fault'\nfault='segfault'\n[[solver]]\nuse='toys/noop'\n"
     )
     here = sfumato("run", str(experiment), "--json", "-j", "2", "--store", str(tmp_path / "here"), check=1)
@@ -49,6 +50,25 @@ def test_a_cluster_starts_by_itself_and_statuses_mean_the_same(sfumato, tmp_path
     assert set(a) == set(b) == {"timeout", "ok", "failed"}
     assert a["ok"]["digest"] == b["ok"]["digest"]
     assert "SIGSEGV" in b["failed"]["error"]
+
+
+def test_a_cluster_is_joined_and_what_it_cannot_hold_is_refused(store, make_jobs, listener):
+    """Ray would keep the run in its queue for ever; one that fits is made."""
+    from ray.cluster_utils import Cluster
+
+    from sfumato.executors.ray import RayExecutor
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        (large,), (small,) = (make_jobs("toys/echo", "toys/noop", threads=n) for n in (3, 2))
+        with pytest.raises(BackendUnavailable, match=r"needs 3 CPU.*they have 2 CPU"):
+            RayExecutor(address=cluster.address).run(store, [small, large], listener, threading.Event())
+        assert not list(store.ids())
+        records = sweep(store, plan(store, [small]), RayExecutor(address=cluster.address), listener, threading.Event())
+        assert [r.status for r in records] == [Status.OK]
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
 
 
 def test_a_node_killed_with_9_costs_an_attempt_and_no_result(store, make_jobs, listener, survivors):

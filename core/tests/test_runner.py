@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
 import signal
@@ -34,6 +36,42 @@ def test_a_finished_run_is_kept_and_a_change_of_code_makes_it_stale(store, make_
     assert (second.attempt, second.digest) == (2, first.digest)
     assert second.code["sfumato_toys"] == "another"
     assert plan(store, [changed])[0].verdict == "kept"
+
+
+def test_a_change_of_a_data_file_makes_a_run_stale(sfumato, tmp_path):
+    """Both `status` and the next sweep say which file, and the run is made anew."""
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / "figure.txt"
+    words = ("run", "toys/file", "--solver", "toys/noop", "--data-dir", str(tmp_path / "data"))
+    there = ("status", "--data-dir", str(tmp_path / "data"))
+    file.write_text("1.5")
+    sfumato(*words, check=0)
+    assert "were there already" in sfumato(*words, check=0).stderr
+    digest = hashlib.sha256(b"1.5").hexdigest()[:12]
+    file.write_text("2.5")
+    for _ in range(2):  # the second time from what is known of the file
+        status = sfumato(*there, check=0).stdout
+        assert "ok stale" in status
+        assert f"stale, 1 of them: the data file figure.txt has changed since ({digest} then" in status
+    assert "stale" not in sfumato("status", "--data-dir", str(tmp_path / "nowhere"), check=0).stdout
+    kept = sfumato(*words, "--reuse-stale", "--json", check=0)
+    assert json.loads(kept.stdout)["figures"][0]["value"] == 1.5
+    done = sfumato(*words, check=0)
+    assert "1 of 1 runs were stale and made anew: the data file figure.txt has changed since" in done.stderr
+    assert "2.5" in done.stdout
+    assert "stale" not in sfumato(*there, check=0).stdout
+
+
+def test_all_claims_of_the_dead_are_taken_away_when_a_sweep_is_planned(store, make_jobs, listener):
+    """Not the first one alone."""
+    jobs = make_jobs("toys/echo", "toys/noop", seeds=3, shards=3)
+    sweep(store, plan(store, jobs), LocalExecutor(1, "none"), listener, threading.Event())
+    for job in jobs:
+        assert store.claim(job.run_id) is None
+        claim = store.folder(job.run_id) / "claim.json"
+        claim.write_text(claim.read_text().replace('"start_time": ', '"start_time": 1'))
+    assert {p.verdict for p in plan(store, jobs)} == {"kept"}
+    assert not list(store.runs.glob("*/claim.json"))
 
 
 def test_a_failure_is_never_a_result_and_is_tried_again_on_request(store, make_jobs, listener):

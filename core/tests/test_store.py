@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -297,7 +299,7 @@ def test_a_second_look_reads_no_record(store, monkeypatch):
     """That is what makes 10,000 runs quick."""
     ids = {put(store, k) for k in range(5)}
     Index(store).close()
-    monkeypatch.setattr("sfumato.index.load_json", lambda path: pytest.fail("a record was read"))
+    monkeypatch.setattr("sfumato.index._read", lambda path: pytest.fail("a record was read"))
     with Index(store) as index:
         assert {s.run_id for s in index.summaries()} == ids
         assert len(list(index.records())) == 5
@@ -315,6 +317,74 @@ def test_an_index_that_is_damaged_or_foreign_is_built_again(store, text):
         assert (store.root / "index.sqlite.old").read_text() == text
     with Index(store) as index:
         assert [s.run_id for s in index.summaries()] == [run_id]
+
+
+OPEN = """
+import sys, time
+from sfumato.index import Index
+from sfumato.store import Store
+root, at = sys.argv[1], float(sys.argv[2])
+time.sleep(max(at - time.time(), 0))
+with Index(Store(root)) as index:
+    print(sum(1 for _ in index.summaries()))
+"""
+
+
+def test_an_index_that_two_open_at_once_is_made_once(store):
+    """Neither takes the other's half-made file for a foreign one; four of them, five times."""
+    ids = {put(store, k) for k in range(30)}
+    for _ in range(5):
+        (store.root / "index.sqlite").unlink(missing_ok=True)
+        words = [sys.executable, "-c", OPEN, str(store.root), str(time.time() + 0.8)]
+        opened = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+        assert [(p.communicate()[0].strip(), p.returncode) for p in opened] == [(str(len(ids)), 0)] * 4
+        assert {p.name for p in store.root.iterdir()} - {"lock"} == {"index.sqlite", "runs"}
+
+
+def test_an_index_of_an_earlier_version_is_made_anew_in_its_place(store):
+    """It is ours; no copy of it is kept."""
+    run_id = put(store)
+    with contextlib.closing(sqlite3.connect(store.root / "index.sqlite")) as old, old:
+        old.execute("CREATE TABLE runs (run_id TEXT PRIMARY KEY, stamp TEXT NOT NULL, status, record TEXT) WITHOUT ROWID")
+        old.execute("PRAGMA user_version = 1")
+    for _ in range(2):
+        with Index(store) as index:
+            assert [(s.run_id, s.status) for s in index.summaries()] == [(run_id, "ok")]
+    assert not list(store.root.glob("*.old"))
+
+
+def test_somebodys_database_is_moved_aside_and_a_busy_one_is_left(store):
+    """One may be of use to its owner, the other is being made right now."""
+    run_id = put(store)
+    with contextlib.closing(sqlite3.connect(store.root / "index.sqlite")) as theirs, theirs:
+        theirs.execute("CREATE TABLE runs (name)")
+        theirs.execute("INSERT INTO runs VALUES ('theirs')")
+        theirs.execute("PRAGMA user_version = 7")
+    with Index(store) as index:
+        assert [s.run_id for s in index.summaries()] == [run_id]
+    with contextlib.closing(sqlite3.connect(store.root / "index.sqlite.old")) as theirs:
+        assert theirs.execute("SELECT name FROM runs").fetchall() == [("theirs",)]
+
+
+def test_asking_a_folder_that_is_no_store_leaves_nothing_in_it(sfumato, tmp_path):
+    """Also one that has a folder named runs."""
+    for name in ("empty", "other/runs/a"):
+        (tmp_path / name).mkdir(parents=True)
+        root = tmp_path / name.split("/")[0]
+        before = sorted(root.rglob("*"))
+        assert "no such runs" in sfumato("status", "--store", str(root), check=0).stderr
+        sfumato("export", "--store", str(root), check=0)
+        assert sorted(root.rglob("*")) == before
+
+
+def test_the_records_that_an_index_gives_are_those_of_the_files(store):
+    """Each on one line, line breaks within texts included."""
+    run_id = put(store, error="two\nlines  and\ttabs")
+    with Index(store) as index:
+        (text,) = index.texts([run_id]).values()
+        (record,) = index.records()
+    assert "\n" not in text
+    assert json.loads(text) == record == json.loads((store.folder(run_id) / "record.json").read_text())
 
 
 def test_runs_without_a_record_are_waiting_running_or_interrupted(store):
@@ -364,8 +434,9 @@ def test_a_disk_that_is_full_stops_the_sweep_and_nothing_is_lost(small_disk, sfu
     assert "6 ok" in sfumato("status", "--store", str(small_disk / "store"), check=0).stdout
 
 
-def test_a_disk_that_fills_up_during_a_run_interrupts_it_and_it_is_resumed(small_disk, make_jobs, listener):
-    """The rows cannot be written: that is not the run's fault, so running again takes it up."""
+@pytest.mark.parametrize("isolation", ["run", "none"])
+def test_a_disk_that_fills_up_during_a_run_interrupts_it_and_it_is_resumed(small_disk, make_jobs, listener, isolation):
+    """The rows cannot be written: that is not the run's fault, and nobody stopped it; running again takes it up."""
     store = Store(small_disk / "store")
     store.prepare()
     jobs = make_jobs(task_settings={"seconds": 0.2, "n_steps": 2}, seeds=6)
@@ -373,7 +444,7 @@ def test_a_disk_that_fills_up_during_a_run_interrupts_it_and_it_is_resumed(small
 
     def go():
         try:
-            ended.extend(sweep(store, plan(store, jobs), LocalExecutor(1), listener, stop))
+            ended.extend(sweep(store, plan(store, jobs), LocalExecutor(1, isolation), listener, stop))
         except StoreError as error:
             ended.append(error)
 
@@ -397,7 +468,7 @@ def test_a_read_only_store_can_be_read_and_refuses_runs(small_disk, sfumato):
     """Permissions do not stop root; a read-only mount does."""
     root = str(small_disk / "store")
     sfumato("run", "toys/coin", "--solver", "toys/belief", "--store", root, check=0)
-    (small_disk / "store" / "index.sqlite").unlink()
+    (small_disk / "store" / "index.sqlite").unlink(missing_ok=True)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     shown = sfumato("status", "--store", root, check=0)
     assert "1 ok" in shown.stdout

@@ -14,7 +14,7 @@ from sfumato.errors import ProtocolError
 from sfumato.plugins import Registry
 from sfumato.protocols import Episode, Evaluator, Policy, Solver, Task
 from sfumato.records import Metric, Start, Step
-from sfumato.testing import PROMISES, check
+from sfumato.testing import PROMISES, Subject, check
 
 
 @attrs.frozen
@@ -254,6 +254,67 @@ def test_every_promise_can_be_broken(registry, promise, parts, found):
     assert broken[0].mend
 
 
+class Dataless(CountTask):
+    """Wants a file that is not there."""
+
+    def instances(self, ctx):
+        ctx.data_file("no-such-file.csv", fetch="sfumato x fetch")
+        yield from super().instances(ctx)
+
+
+class Endless(CountTask):
+    """Never ends by itself."""
+
+    def start(self, instance, ctx, rng):
+        return CountEpisode(instance, 10**9)
+
+
+class Loose(Whimsical):
+    """Promises less."""
+
+    def replay_promise(self):
+        return "statistical"
+
+
+@pytest.mark.parametrize(
+    ("promise", "parts", "why"),
+    [
+        ("same-instances", {"task": Dataless}, "x/count: the data file 'no-such-file.csv' was looked for"),
+        ("runs", {"task": Dataless}, "x/count: the data file"),
+        ("step-after-end", {"task": Endless}, "x/count: no episode ended by itself within 5000 steps"),
+        ("step-after-end", {"solver": Failing}, "x/count: the run raised RuntimeError: cannot"),
+        ("instances-unchanged", {"solver": Failing}, "x/idle on x/count: the run raised RuntimeError"),
+        ("replays", {"solver": Loose}, "x/idle: it promises statistical, not bits"),
+        ("metrics-stable", {"solver": Failing}, "x/idle on x/count: the run raised"),
+    ],
+)
+def test_a_promise_that_could_not_be_tried_is_not_said_to_be_kept(registry, promise, parts, why):
+    """Nothing was found broken, for want of looking; the reason is given."""
+    subject = Subject("x", registry(**parts))
+    assert list(PROMISES[promise](subject)) == []
+    assert subject.tried[promise] == 0
+    assert subject.why_not(promise)[0].startswith(why)
+
+
+def test_a_sound_plugin_has_every_promise_tried(registry):
+    """Each is put to the test at least once."""
+    subject = Subject("x", registry())
+    for name, promise in PROMISES.items():
+        list(promise(subject))
+        assert subject.tried[name] > 0, name
+
+
+def test_the_command_says_what_was_not_tried(sfumato, tmp_path):
+    """In words and as JSON; that is no failure."""
+    import json
+
+    words = ("check", "sfumato", "--promise", "runs")
+    assert sfumato(*words, check=0).stdout.startswith("not tried runs")
+    (line,) = sfumato(*words, "--json", check=0).stdout.splitlines()
+    assert json.loads(line) == {"promise": "runs", "verdict": "not tried", "tried": 0, "broken": [],
+                                "not_tried": ["the plugin has no solver"]}  # fmt: skip
+
+
 def test_the_command_shows_what_is_kept_and_what_is_broken(sfumato):
     """Exit status 1, and the way to mend it."""
     done = sfumato("check", "toys", "--promise", "step-after-end", check=1)
@@ -273,5 +334,6 @@ def test_the_pytest_plugin_is_opt_in(tmp_path):
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     plain = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert "fixture 'sfumato_promise' not found" in plain.stdout
-    done = subprocess.run([*words, "-p", "sfumato.testing"], capture_output=True, text=True, cwd=tmp_path)
-    assert f"{len(PROMISES)} passed" in done.stdout, done.stdout
+    done = subprocess.run([*words, "-p", "sfumato.testing", "-rs"], capture_output=True, text=True, cwd=tmp_path)
+    assert f"5 passed, {len(PROMISES) - 5} skipped" in done.stdout, done.stdout
+    assert "not tried: the plugin has no solver" in done.stdout

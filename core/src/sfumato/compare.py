@@ -41,6 +41,7 @@ class Side:
     world: str  # all that decides the instances: task, its settings, seed
     run_ids: tuple[str, ...]
     metrics: Mapping[str, Values]
+    data: Mapping[str, str] = attrs.field(factory=dict)  # the data files that they read, with their SHA-256
 
 
 @attrs.frozen
@@ -113,7 +114,8 @@ def sides(store: Store, records: Iterable[RunRecord], label: str) -> list[Side]:
             ids = "; ".join(", ".join(r.run_id for r in runs) for runs in methods.values())
             raise UsageError(f"{label!r} means {len(methods)} different settings on {task}: runs {ids}. Name one run by its id.")
         (runs,) = methods.values()
-        made.append(Side(label, task, world, tuple(r.run_id for r in runs), _values(store, runs)))
+        data = {name: digest for r in runs for name, digest in r.provenance.get("data", {}).items()}
+        made.append(Side(label, task, world, tuple(r.run_id for r in runs), _values(store, runs), data))
     return made
 
 
@@ -149,36 +151,57 @@ def compare(first: Side, second: Side, metrics: Sequence[str] | None = None) -> 
 
     Raises UsageError when they ran on different tasks, worlds or items, naming which.
     """
+    check_world(first, second)
+    made = []
+    for name in metrics or [m for m in first.metrics if m in second.metrics]:
+        a, b = first.metrics.get(name), second.metrics.get(name)
+        whole = a is not None and b is not None and not (a.per_item and b.per_item)
+        if metrics is None and whole and a.by_item.keys() != b.by_item.keys():  # type: ignore[union-attr]
+            continue  # a time for each batch, and the batches were cut differently
+        about, x, y = aligned(first, second, name)
+        made.append(paired(first, second, about, x, y))
+    return made
+
+
+def check_world(first: Side, second: Side) -> None:
+    """Raise UsageError when two sides did not meet the same instances, or read different versions of a data file."""
     if first.world != second.world:
         raise UsageError(
             f"{first.label!r} and {second.label!r} did not meet the same instances: {_difference(first.world, second.world)}. "
             "Run both with the same task settings and seed."
         )
-    names = list(metrics or [m for m in first.metrics if m in second.metrics])
-    made = []
-    for name in names:
-        a, b = first.metrics.get(name), second.metrics.get(name)
-        if a is None or b is None:
-            lacking = first.label if a is None else second.label
-            known = set(first.metrics) & set(second.metrics)
-            raise UsageError(f"{lacking!r} has no metric {name!r}.{did_you_mean(name, known)} Both have: {', '.join(sorted(known))}.")
-        if (a.unit, a.direction, a.reduce) != (b.unit, b.direction, b.reduce):
-            raise UsageError(
-                f"{name!r} is {a.unit}, {a.direction}, {a.reduce} for {first.label!r} and {b.unit}, {b.direction}, {b.reduce} "
-                f"for {second.label!r}: not one figure."
-            )
-        if a.by_item.keys() != b.by_item.keys():
-            if metrics is None and not (a.per_item and b.per_item):
-                continue  # a time for each batch, and the batches were cut differently
-            only_a, only_b = sorted(a.by_item.keys() - b.by_item.keys()), sorted(b.by_item.keys() - a.by_item.keys())
-            raise UsageError(
-                f"{name!r}: {first.label!r} and {second.label!r} ran on different instances: "
-                + "; ".join(f"only {who} has {_ranges(k)}" for who, k in ((first.label, only_a), (second.label, only_b)) if k)
-                + ". Run both over the same --instances."
-            )
-        items = sorted(a.by_item)
-        made.append(paired(first, second, a, [a.by_item[k] for k in items], [b.by_item[k] for k in items]))
-    return made
+    if other := sorted(f for f, digest in first.data.items() if second.data.get(f, digest) != digest):
+        raise UsageError(
+            f"{first.label!r} and {second.label!r} read different versions of the data file {', '.join(other)}. Run the older "
+            "one again: 'sfumato status' shows which is stale."
+        )
+
+
+def aligned(first: Side, second: Side, name: str) -> tuple[Values, list[float], list[float]]:
+    """Return what a metric is, and its values [n] on both sides, item by item in the same order.
+
+    Raises UsageError when they are not one figure over one set of items, naming what differs.
+    """
+    check_world(first, second)
+    a, b = first.metrics.get(name), second.metrics.get(name)
+    if a is None or b is None:
+        lacking = first.label if a is None else second.label
+        known = set(first.metrics) & set(second.metrics)
+        raise UsageError(f"{lacking!r} has no metric {name!r}.{did_you_mean(name, known)} Both have: {', '.join(sorted(known))}.")
+    if (a.unit, a.direction, a.reduce) != (b.unit, b.direction, b.reduce):
+        raise UsageError(
+            f"{name!r} is {a.unit}, {a.direction}, {a.reduce} for {first.label!r} and {b.unit}, {b.direction}, {b.reduce} "
+            f"for {second.label!r}: not one figure."
+        )
+    if a.by_item.keys() != b.by_item.keys():
+        only_a, only_b = sorted(a.by_item.keys() - b.by_item.keys()), sorted(b.by_item.keys() - a.by_item.keys())
+        raise UsageError(
+            f"{name!r}: {first.label!r} and {second.label!r} ran on different instances: "
+            + "; ".join(f"only {who} has {_ranges(k)}" for who, k in ((first.label, only_a), (second.label, only_b)) if k)
+            + ". Run both over the same --instances."
+        )
+    items = sorted(a.by_item)
+    return a, [a.by_item[k] for k in items], [b.by_item[k] for k in items]
 
 
 def paired(first: Side, second: Side, about: Values, x: Sequence[float], y: Sequence[float]) -> Comparison:
@@ -204,7 +227,7 @@ def paired(first: Side, second: Side, about: Values, x: Sequence[float], y: Sequ
 
 def _bootstrap(a: np.ndarray, b: np.ndarray, reduction: Any) -> tuple[float | None, float | None]:
     """Percentile interval of the difference of reductions, resampling pairs."""
-    bootstrap = _scipy().bootstrap
+    bootstrap = scipy_stats().bootstrap
     if np.ptp(b - a) == 0:
         return float(b[0] - a[0]), float(b[0] - a[0])
     result = bootstrap(
@@ -224,9 +247,9 @@ def _wilcoxon(gap: np.ndarray) -> tuple[float | None, float | None]:
     moved = gap[gap != 0]
     if len(moved) == 0:
         return 1.0, 0.0
-    scipy_stats = _scipy()
-    p = float(scipy_stats.wilcoxon(moved).pvalue)
-    ranks = scipy_stats.rankdata(np.abs(moved))
+    library = scipy_stats()
+    p = float(library.wilcoxon(moved).pvalue)
+    ranks = library.rankdata(np.abs(moved))
     total = ranks.sum()
     return p, float((ranks[moved > 0].sum() - ranks[moved < 0].sum()) / total)
 
@@ -242,12 +265,13 @@ def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return [attrs.evolve(c, p_holm=corrected.get(k)) for k, c in enumerate(comparisons)]
 
 
-def _scipy() -> Any:
+def scipy_stats() -> Any:
+    """Return SciPy's statistics; raises UsageError, naming the extra, when it is not installed."""
     try:
-        from scipy import stats as scipy_stats
+        from scipy import stats as library
     except ImportError as error:
         raise UsageError("compare needs SciPy, which is not installed. Install it: pip install 'sfumato[stats]'") from error
-    return scipy_stats
+    return library
 
 
 def _difference(a: str, b: str) -> str:

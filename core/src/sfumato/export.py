@@ -34,10 +34,16 @@ ITEM: dict[str, type] = {
 BATCH = 5000
 
 
+def damage(store: Store) -> list[str]:
+    """Return what is wrong with the records that cannot be read, a sentence each: no filter can tell whose they are."""
+    with Index(store) as index:
+        return [s.error for s in index.summaries(status="damaged")]
+
+
 def figures(store: Store, **filters: str | None) -> Iterator[Row]:
     """Yield a row for each figure of each run; a run without figures (a failure) has one row with no metric.
 
-    Filters are those of the index: status, task, solver, runtime, label.
+    Filters are those of the index: status, task, solver, runtime, label. Damaged records are passed over: see `damage`.
     """
     with Index(store) as index:
         for record in index.records(**filters):
@@ -46,22 +52,46 @@ def figures(store: Store, **filters: str | None) -> Iterator[Row]:
                 yield run | {k: figure.get("name" if k == "metric" else k) for k in FIGURE}
 
 
-def items(store: Store, **filters: str | None) -> Iterator[Row]:
-    """Yield a row for each metric of each item (instance) of each run that ended ok."""
+def items(store: Store, damaged: list[str] | None = None, **filters: str | None) -> Iterator[Row]:
+    """Yield a row for each metric of each item (instance) of each run that ended ok.
+
+    A run whose rows are damaged or not all there is left out; what is wrong with it goes to `damaged`, a sentence each,
+    or is raised as StoreError where there is no such list.
+    """
     with Index(store) as index:
         for record in index.records(**{**filters, "status": "ok"}):
-            run = {k: v for k, v in _run(record).items() if k in ITEM}
-            for row in store.rows(record["run_id"]):
-                first, last = row["items"]
-                for metric in row["metrics"]:
-                    values = metric["values"]
-                    per_item = len(values) == last - first
-                    for item, value in zip(range(first, last) if per_item else [first], values, strict=per_item):
-                        yield {
-                            **run, "episode": row["episode"], "item": item, "metric": metric["name"], "value": value,
-                            "unit": metric["unit"], "direction": metric["direction"], "reduce": metric["reduce"],
-                            "steps": row["steps"],
-                        }  # fmt: skip
+            try:
+                rows = list(_items(store, record))
+            except (StoreError, KeyError, TypeError, ValueError) as error:
+                what = str(error) if isinstance(error, StoreError) else f"run {record['run_id']}: its rows are damaged: {error!r}"
+                if damaged is None:
+                    raise StoreError(what) from error
+                damaged.append(what)
+                continue
+            yield from rows
+
+
+def _items(store: Store, record: Mapping[str, Any]) -> Iterator[Row]:
+    run = {k: v for k, v in _run(record).items() if k in ITEM}
+    start, stop = (int(part) for part in record["spec"]["instances"].split(":"))
+    seen = 0
+    for row in store.rows(record["run_id"]):
+        first, last = row["items"]
+        seen += last - first
+        for metric in row["metrics"]:
+            values = metric["values"]
+            per_item = len(values) == last - first
+            for item, value in zip(range(first, last) if per_item else [first], values, strict=per_item):
+                yield {
+                    **run, "episode": row["episode"], "item": item, "metric": metric["name"], "value": value,
+                    "unit": metric["unit"], "direction": metric["direction"], "reduce": metric["reduce"],
+                    "steps": row["steps"],
+                }  # fmt: skip
+    if seen != stop - start:
+        raise StoreError(
+            f"run {record['run_id']} ended ok with {stop - start} instances, and its rows.jsonl holds {seen}. Move its folder "
+            "away and run the experiment again."
+        )
 
 
 def _run(record: Mapping[str, Any]) -> Row:
@@ -90,7 +120,10 @@ def write_csv(rows: Iterable[Row], columns: Sequence[str], out: TextIO) -> int:
 
 
 def write_parquet(rows: Iterable[Row], columns: Mapping[str, type], path: Path) -> int:
-    """Write rows in batches; return how many. Raises BackendUnavailable without pyarrow."""
+    """Write rows in batches; return how many. Raises BackendUnavailable without pyarrow.
+
+    Raises OverflowError for an integer of more than 64 bits.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -110,19 +143,36 @@ def write_parquet(rows: Iterable[Row], columns: Mapping[str, type], path: Path) 
     return count
 
 
-def export(store: Store, path: Path, per_item: bool = False, **filters: str | None) -> int:
-    """Write a table to `path` (.csv or .parquet), whole or not at all; return the number of rows."""
-    rows, columns = (items(store, **filters), ITEM) if per_item else (figures(store, **filters), {**RUN, **FIGURE})
+def export(
+    store: Store, path: Path, per_item: bool = False, damaged: list[str] | None = None, **filters: str | None
+) -> int:
+    """Write a table to `path` (.csv or .parquet), whole or not at all; return the number of rows.
+
+    What is damaged is left out and goes to `damaged`, a sentence each. In Parquet the seeds are 64-bit integers; where
+    one does not fit, the columns of seeds are text.
+    """
+    columns = ITEM if per_item else {**RUN, **FIGURE}
+
+    def rows() -> Iterator[Row]:
+        if damaged is not None:
+            damaged[:] = damage(store)
+        return items(store, damaged, **filters) if per_item else figures(store, **filters)
+
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
         partial = Path(name)
         try:
             if path.suffix == ".parquet":
-                count = write_parquet(rows, columns, partial)
+                try:
+                    count = write_parquet(rows(), columns, partial)
+                except OverflowError:
+                    as_text = {name: str for name in columns if name.endswith("seed")}
+                    texts = ({**row, **{name: str(row[name]) for name in as_text if name in row}} for row in rows())
+                    count = write_parquet(texts, {**columns, **as_text}, partial)
             else:
                 with partial.open("w", encoding="utf-8", newline="") as out:
-                    count = write_csv(rows, list(columns), out)
+                    count = write_csv(rows(), list(columns), out)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)

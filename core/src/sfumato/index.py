@@ -2,34 +2,45 @@
 
 The run directories are the truth. Whoever asks first brings the copy up to date: one `stat` a run, and a read for
 each record that is new or another. Nobody else writes to it, so it needs no care from executors, and deleting it
-loses nothing. Where it cannot be written (a read-only store) it is built in memory.
+loses nothing. Where it cannot be written (a read-only store), or where there are no runs, it is built in memory.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
+from stat import S_ISREG
+from types import MappingProxyType
 from typing import Any
 
 import attrs
 
 from sfumato.errors import StoreError
-from sfumato.store import Store, check_schema, load_json
+from sfumato.store import Store, check_schema
 
-VERSION = 1
+VERSION = 2
+OURS = 0x73666D74
+"""SQLite's application id of our files: "sfmt"."""
 COLUMNS = (
     "run_id", "status", "attempt", "label", "task", "solver", "runtime", "instances", "started", "ended", "wall",
-    "error", "code", "promise",
+    "error", "code", "promise", "data",
 )  # fmt: skip
-_SCHEMA = f"""
-CREATE TABLE runs (run_id TEXT PRIMARY KEY, stamp TEXT NOT NULL, {", ".join(COLUMNS[1:])}, record TEXT) WITHOUT ROWID;
-CREATE INDEX by_status ON runs (status);
-PRAGMA user_version = {VERSION};
-"""
+# The records lie in a table of their own: what the tables that people see are made of then fills a tenth of the pages.
+_SCHEMA = (
+    f"CREATE TABLE runs (run_id TEXT PRIMARY KEY, stamp TEXT NOT NULL, {', '.join(COLUMNS[1:])}) WITHOUT ROWID",
+    "CREATE INDEX by_status ON runs (status)",
+    "CREATE TABLE records (run_id TEXT PRIMARY KEY, record TEXT NOT NULL)",
+    "CREATE TABLE files (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, digest TEXT NOT NULL) WITHOUT ROWID",
+    f"PRAGMA application_id = {OURS}",
+    f"PRAGMA user_version = {VERSION}",
+)
+CHUNK = 5000
 FILTERS = ("status", "task", "solver", "runtime", "label")
 
 
@@ -52,6 +63,7 @@ class Summary:
     error: str = ""
     code: Mapping[str, str] = attrs.field(factory=dict)
     promise: str = ""
+    data: Mapping[str, str] = attrs.field(factory=dict)  # data files that it read, with their SHA-256
 
 
 class Index:
@@ -59,7 +71,7 @@ class Index:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._database = _open(store.root / "index.sqlite")
+        self._database = _open(store.root / "index.sqlite") if _holds_runs(store.runs) else _fresh(":memory:")
         self._without_record: list[str] = []
         try:
             self._refresh()
@@ -81,7 +93,7 @@ class Index:
     def _refresh(self) -> None:
         known = dict(self._database.execute("SELECT run_id, stamp FROM runs"))
         self._without_record = []
-        fresh: list[tuple[Any, ...]] = []
+        fresh: list[tuple[str, tuple[Any, ...], str | None]] = []
         seen: set[str] = set()
         with self._database:
             for run_id, stamp in _stamps(self._store.runs):
@@ -90,40 +102,52 @@ class Index:
                     self._without_record.append(run_id)
                 elif known.get(run_id) != stamp:
                     fresh.append(self._row(run_id, stamp))
-                if len(fresh) >= 500:
+                if len(fresh) >= CHUNK:
                     self._write(fresh)
             self._write(fresh)
             gone = [(r,) for r in known if r not in seen] + [(r,) for r in self._without_record if r in known]
             if gone:
-                self._database.executemany("DELETE FROM runs WHERE run_id = ?", gone)
+                for name in ("runs", "records"):
+                    self._database.executemany(f"DELETE FROM {name} WHERE run_id = ?", gone)
 
-    def _write(self, rows: list[tuple[Any, ...]]) -> None:
-        if rows:
-            marks = ", ".join("?" * (len(COLUMNS) + 2))
-            self._database.executemany(f"REPLACE INTO runs VALUES ({marks})", rows)
-            rows.clear()
+    def _write(self, rows: list[tuple[str, tuple[Any, ...], str | None]]) -> None:
+        if not rows:
+            return
+        rows.sort()  # by run id: SQLite then appends, where random keys would split its pages
+        marks = ", ".join("?" * (len(COLUMNS) + 1))
+        self._database.executemany(f"REPLACE INTO runs VALUES ({marks})", (row for _, row, _ in rows))
+        self._database.executemany(
+            "REPLACE INTO records VALUES (?, ?)", ((run_id, text) for run_id, _, text in rows if text is not None)
+        )
+        if damaged := [(run_id,) for run_id, _, text in rows if text is None]:
+            self._database.executemany("DELETE FROM records WHERE run_id = ?", damaged)
+        rows.clear()
 
-    def _row(self, run_id: str, stamp: str) -> tuple[Any, ...]:
-        path = self._store.folder(run_id) / "record.json"
+    def _row(self, run_id: str, stamp: str) -> tuple[str, tuple[Any, ...], str | None]:
+        """Return a run's id, its row, and its record as it stands in the file; no record when it is damaged."""
+        path = f"{self._store.runs}/{run_id}/record.json"
         try:
-            data = load_json(path)
+            text = _read(path)
+            data = json.loads(text)
             check_schema(data, path)
             spec = data["spec"]
             if data["run_id"] != run_id:
                 raise StoreError(f"{path} is the record of run {data['run_id']}: a copy. Move the folder away.")
             wall = data["timings"].get("total_wall")
-            return (
+            files = {**spec.get("data", {}), **data["provenance"].get("data", {})}
+            row = (
                 run_id, stamp, _text(data["status"]), int(data["attempt"]), _text(data["label"]),
                 _text(spec["task"]["name"]), _text(spec["solver"]["name"]), _text(spec["runtime"]["name"]),
                 _text(spec["instances"]), _text(data["started"]), _text(data["ended"]),
                 None if wall is None else float(wall), _text(data["error"]), json.dumps(data["code"]),
-                _text(data["promise"]), json.dumps(data),
+                _text(data["promise"]), json.dumps(files) if files else "{}",
             )  # fmt: skip
+            return run_id, row, text
         except StoreError as error:
             why = str(error)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             why = f"{path} is damaged: {error!r}. Move the folder away and run again."
-        return (run_id, stamp, "damaged", 0, "", "", "", "", "", "", "", None, why, "{}", "", None)
+        return run_id, (run_id, stamp, "damaged", 0, "", "", "", "", "", "", "", None, _text(why), "{}", "", "{}"), None
 
     def summaries(self, **filters: str | None) -> Iterator[Summary]:
         """Yield the runs, by id, that fit all filters (status, task, solver, runtime, label); None filters nothing."""
@@ -158,20 +182,48 @@ class Index:
 
     def texts(self, ids: Collection[str]) -> dict[str, str]:
         """Return the records of these runs as JSON, each on one line; damaged ones are left out."""
-        rows = self._database.execute("SELECT run_id, record FROM runs WHERE record IS NOT NULL")
-        return {run_id: text for run_id, text in rows if run_id in ids}
+        rows = self._database.execute("SELECT run_id, record FROM records")
+        # A line break in JSON lies between values: within a text it is escaped.
+        return {run_id: text.replace("\n", "") for run_id, text in rows if run_id in ids}
 
     def records(self, **filters: str | None) -> Iterator[dict[str, Any]]:
         """Yield the plain data of the records that fit the filters, by id; damaged ones are passed over."""
         chosen = {k: v for k, v in filters.items() if v is not None}
-        where = " AND ".join(["record IS NOT NULL", *(f"{k} = ?" for k in chosen)])
-        for (text,) in self._database.execute(f"SELECT record FROM runs WHERE {where} ORDER BY run_id", [*chosen.values()]):
+        where = " AND ".join(f"{k} = ?" for k in chosen) or "1"
+        query = f"SELECT record FROM runs JOIN records USING (run_id) WHERE {where} ORDER BY run_id"
+        for (text,) in self._database.execute(query, [*chosen.values()]):
             yield json.loads(text)
+
+    def file_digest(self, path: Path) -> str:
+        """Return the SHA-256 of a file as it is now; "" when there is none. Read again only when it was touched."""
+        try:
+            stat = path.stat()
+            if not S_ISREG(stat.st_mode):
+                return ""
+            stamp = f"{stat.st_mtime_ns}:{stat.st_size}:{stat.st_ino}"
+            key = str(path.resolve())
+            known = self._database.execute("SELECT digest FROM files WHERE path = ? AND stamp = ?", (key, stamp)).fetchone()
+            if known is not None:
+                return str(known[0])
+            from sfumato.context import file_digest  # not at the top: NumPy comes with it
+
+            digest = file_digest(path)
+        except OSError:
+            return ""
+        with suppress(sqlite3.DatabaseError), self._database:  # a store that is read-only can be asked all the same
+            self._database.execute("REPLACE INTO files VALUES (?, ?, ?)", (key, stamp, digest))
+        return digest
 
 
 def _summary(row: tuple[Any, ...]) -> Summary:
     values = dict(zip(COLUMNS, row, strict=True))
-    return Summary(**{**values, "code": json.loads(values["code"])})
+    return Summary(**{**values, "code": _table(values["code"]), "data": _table(values["data"])})
+
+
+@lru_cache(maxsize=256)
+def _table(text: str) -> Mapping[str, str]:
+    """Return a small JSON object, parsed once: thousands of runs share a few."""
+    return MappingProxyType(json.loads(text))
 
 
 def _text(value: Any) -> str:
@@ -185,7 +237,7 @@ def _stamps(runs: Path) -> Iterator[tuple[str, str]]:
     """Yield (run id, what tells a record from any other), the latter empty where there is no record."""
     try:
         entries = os.scandir(runs)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     with entries:
         for entry in entries:
@@ -197,29 +249,76 @@ def _stamps(runs: Path) -> Iterator[tuple[str, str]]:
                     yield entry.name, ""
 
 
+def _read(path: str) -> str:
+    """Return a file's text, with as few calls of the system as can be: a store has thousands."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        parts = []
+        while part := os.read(handle, 1 << 20):
+            parts.append(part)
+            if len(part) < 1 << 20:
+                break
+    finally:
+        os.close(handle)
+    return b"".join(parts).decode()
+
+
+def _holds_runs(runs: Path) -> bool:
+    """Return whether a folder holds runs: no file of ours is put where there are none."""
+    try:
+        with os.scandir(runs) as entries:
+            return any(re.fullmatch(r"[0-9a-f]{16}", entry.name) for entry in entries)
+    except OSError:
+        return False
+
+
 def _open(path: Path) -> sqlite3.Connection:
     """Return the copy beside the runs, made anew when it is none of ours; in memory where it cannot be kept."""
     for _ in range(2):
+        database = None
         try:
             database = sqlite3.connect(path, timeout=20)
             database.execute("PRAGMA synchronous = OFF")  # losing it costs nothing
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version == VERSION:
+            database.execute("PRAGMA journal_mode = MEMORY")
+            if _made(database):
                 return database
-            (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if tables == 0:
-                with database:
-                    database.executescript(_SCHEMA)
-                return database
-            database.close()
-        except sqlite3.DatabaseError:
+        except sqlite3.OperationalError:  # locked for long, or in a place where nothing can be written
+            if database is not None:
+                database.close()
+            return _fresh(":memory:")
+        except sqlite3.DatabaseError:  # no database, or a damaged one
             pass
+        if database is not None:
+            database.close()
         with suppress(OSError):  # it may be somebody's after all: nothing is thrown away
             path.replace(path.with_suffix(".sqlite.old"))
     return _fresh(":memory:")
 
 
+def _made(database: sqlite3.Connection) -> bool:
+    """Return whether the file is ours, after making the tables where there are none, or those of an earlier version."""
+    ours = ("PRAGMA application_id", "PRAGMA user_version")
+    if tuple(database.execute(q).fetchone()[0] for q in ours) == (OURS, VERSION):
+        return True
+    database.execute("BEGIN IMMEDIATE")  # two that ask at once: one makes it, the other one waits and looks again
+    try:
+        application, version = (database.execute(q).fetchone()[0] for q in ours)
+        names = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        if (application, version) == (OURS, VERSION):
+            return True
+        if names and application != OURS and not (version == 1 and names == ["runs"]):  # version 1 bore no mark
+            return False
+        for name in names:
+            database.execute(f"DROP TABLE {name}")
+        for statement in _SCHEMA:
+            database.execute(statement)
+        return True
+    finally:
+        database.commit()
+
+
 def _fresh(where: str) -> sqlite3.Connection:
     database = sqlite3.connect(where)
-    database.executescript(_SCHEMA)
+    for statement in _SCHEMA:
+        database.execute(statement)
     return database

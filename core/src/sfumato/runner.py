@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, overload
 
 import attrs
 
 from sfumato import config, stats
 from sfumato.executors import Executor, Listener
-from sfumato.index import Index
+from sfumato.index import Index, Summary
 from sfumato.records import RunRecord, Status
+from sfumato.staleness import Staleness
 from sfumato.store import Store, canonical
 from sfumato.supervisor import MAX_INTERRUPTIONS, Job
 
@@ -25,11 +26,13 @@ Verdict = Literal["new", "again", "kept", "failed before", "stale"]
 
 @attrs.frozen
 class Planned:
-    """A job and what is to be done with it. `status` is that of the record that stands now."""
+    """A job and what is to be done with it. `status` is that of the record that stands now; `because` says why it is
+    stale."""
 
     job: Job
     verdict: Verdict
     status: str | None = None
+    because: str = ""  # why it is stale
 
     @property
     def to_run(self) -> bool:
@@ -39,8 +42,8 @@ class Planned:
 def plan(store: Store, jobs: Sequence[Job], retry: Collection[str] = (), reuse_stale: bool = False) -> list[Planned]:
     """Decide for each job: run it, or keep what is there.
 
-    A finished run is kept while the code of its components is what it was, else it is `stale` and done again unless
-    `reuse_stale`. A failure is never taken for a result; it is tried again when `retry` names its status. An
+    A finished run is kept while the code of its components and the data files that it read are what they were, else it
+    is `stale` and done again unless `reuse_stale`. A failure is never taken for a result; it is tried again when `retry` names its status. An
     interrupted run is tried again, at most MAX_INTERRUPTIONS times by itself; one that lacked a data file or a library is
     tried again always. A claim whose owner is gone becomes an
     interrupted run first.
@@ -49,11 +52,12 @@ def plan(store: Store, jobs: Sequence[Job], retry: Collection[str] = (), reuse_s
         there = {s.run_id: s for s in index.summaries()}
     # A claim beside a record is one whose owner died between putting the record and giving the claim back.
     lost = [j.run_id for j in jobs if j.run_id in there and (store.folder(j.run_id) / "claim.json").exists()]
-    if any(store.recover(run_id) for run_id in lost):
+    if [run_id for run_id in lost if store.recover(run_id)]:
         with Index(store) as index:
             there = {s.run_id: s for s in index.summaries()}
     planned = []
     seen: set[str] = set()
+    stale = _stale(store, jobs, there) if not reuse_stale else {}
     for job in jobs:
         if job.run_id in seen:
             continue
@@ -65,8 +69,10 @@ def plan(store: Store, jobs: Sequence[Job], retry: Collection[str] = (), reuse_s
         if found.status == "damaged":
             store.record(job.run_id)  # says what is wrong and what to do
         verdict: Verdict = "failed before"
+        because = ""
         if found.status in SETTLED and found.status not in retry:
-            verdict = "kept" if reuse_stale or dict(found.code) == dict(job.code) else "stale"
+            because = stale.get(job.run_id, "")
+            verdict = "stale" if because else "kept"
         elif (
             found.status in retry
             or (found.status == Status.INTERRUPTED and store.interruptions(job.run_id) <= MAX_INTERRUPTIONS)
@@ -74,8 +80,28 @@ def plan(store: Store, jobs: Sequence[Job], retry: Collection[str] = (), reuse_s
         ):
             verdict = "again"
         attempt = found.attempt + (verdict in ("again", "stale"))
-        planned.append(Planned(attrs.evolve(job, attempt=attempt), verdict, found.status))
+        planned.append(Planned(attrs.evolve(job, attempt=attempt), verdict, found.status, because))
     return planned
+
+
+def _stale(store: Store, jobs: Sequence[Job], there: Mapping[str, Summary]) -> dict[str, str]:
+    """Return why each of the jobs' finished runs is stale, by run id."""
+    found: dict[str, str] = {}
+    tellers: dict[tuple[str | None, tuple[tuple[str, str], ...]], Staleness] = {}
+    with Index(store) as index:
+        for job in jobs:
+            summary = there.get(job.run_id)
+            if summary is None or summary.status not in SETTLED:
+                continue
+            if gone := sorted(set(summary.code) ^ set(job.code)):
+                found[job.run_id] = f"it is made of other packages now ({', '.join(gone)})"
+                continue
+            key = (job.data_dir, tuple(sorted(job.code.items())))
+            if key not in tellers:
+                tellers[key] = Staleness(index, job.data_dir, job.code)
+            if because := tellers[key].because(summary):
+                found[job.run_id] = because
+    return found
 
 
 class Records(Sequence[RunRecord]):

@@ -115,7 +115,12 @@ def main() -> None:
         click.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):  # `sfumato` alone: its help
+            error.show()
+            sys.exit(2)
+        from sfumato.cli.mistakes import explain
+
+        click.echo(f"UsageError: {explain(error)}", err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)

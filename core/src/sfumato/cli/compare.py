@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
 from sfumato.cli.text import json_line
+from sfumato.errors import UsageError
 from sfumato.store import DEFAULT, Store
+
+if TYPE_CHECKING:
+    from sfumato.aggregate import Aggregate, Preset
+    from sfumato.compare import Side
 
 
 @click.command("compare")
 @click.argument("names", nargs=-1, required=True, metavar="A B [C …]")
 @click.option("--metric", "metrics", multiple=True, help="Compare these metrics alone; may be given several times.")
 @click.option("--task", "task", help="Compare on this task alone.")
+@click.option("--preset", type=click.Choice(("routing", "return", "learning")),
+              help="Show the aggregate of a field instead: optimality gap, return with standard error, interquartile mean.")
+@click.option("--target", type=float, default=1.0, show_default=True, help="What the optimality gap is measured to.")
+@click.option("--scale", "scales", multiple=True, metavar="TASK=LOW:HIGH", help="Values that count as 0 and 1 on a task.")
 @click.option("--store", "store_dir", default=DEFAULT, type=click.Path(), envvar="SFUMATO_STORE")
 @click.option("--json", "as_json", is_flag=True, help="One comparison a line.")
-def command(names: Sequence[str], metrics: Sequence[str], task: str | None, store_dir: str, as_json: bool) -> None:
+def command(
+    names: Sequence[str], metrics: Sequence[str], task: str | None, preset: str | None, target: float,
+    scales: Sequence[str], store_dir: str, as_json: bool,
+) -> None:  # fmt: skip
     """Compare B, C … with A, paired over common instances and seeds.
 
-    A name is a run id, a label or a solver. Differences are B minus A; wins count for B.
+    A name is a run id, a label or a solver. Differences are B minus A; wins count for B. With `--preset learning
+    --metric NAME` all tasks in common go into one figure: the interquartile mean, by a bootstrap within each task.
     """
     from sfumato.compare import compare, holm, select, sides
-    from sfumato.errors import UsageError
 
     if len(names) < 2:
         raise UsageError("compare wants two names or more: sfumato compare A B. 'sfumato status' lists the runs.")
     store = Store(store_dir)
     groups = [sides(store, select(store, name), name) for name in names]
-    made = []
-    for other in groups[1:]:
-        for first in groups[0]:
-            if task is not None and first.task != task:
-                continue
-            alike = [s for s in other if s.task == first.task]
-            partners = [s for s in alike if s.world == first.world] or alike
-            made += [c for second in partners for c in compare(first, second, metrics or None)]
+    met = [_partners(groups[0], other, task) for other in groups[1:]]
+    made: Any
+    if preset is not None:
+        from sfumato.aggregate import PRESETS
+
+        made = _preset(PRESETS[preset], met, metrics, target, scales)
+    elif scales:
+        raise UsageError("--scale goes with --preset learning: paired differences are shown in the metric's own unit.")
+    else:
+        made = [c for pairs in met for first, second in pairs for c in compare(first, second, metrics or None)]
     if not made and task is not None:
         from sfumato.errors import did_you_mean
 
@@ -46,11 +62,60 @@ def command(names: Sequence[str], metrics: Sequence[str], task: str | None, stor
     if not made:
         tasks = [", ".join(sorted({s.task for s in g})) for g in groups]
         raise UsageError(f"nothing in common: {'; '.join(f'{n} ran on {t}' for n, t in zip(names, tasks, strict=True))}.")
-    made = holm(made)
+    if preset is None:
+        made = holm(made)  # over all that is shown
     if as_json:
         for comparison in made:
             json_line(attrs.asdict(comparison))
         return
-    from sfumato.cli.tables import comparison_table
+    from sfumato.cli.tables import aggregate_table, comparison_table
 
-    comparison_table(made)
+    aggregate_table(made) if preset is not None else comparison_table(made)
+
+
+def _partners(ours: Sequence[Side], theirs: Sequence[Side], task: str | None) -> list[tuple[Side, Side]]:
+    """Return the sides that meet: of one task, and of one world where there is one in common."""
+    found = []
+    for first in ours:
+        if task is None or first.task == task:
+            alike = [s for s in theirs if s.task == first.task]
+            found += [(first, s) for s in [s for s in alike if s.world == first.world] or alike]
+    return sorted(found, key=lambda pair: pair[0].task)
+
+
+def _preset(
+    preset: Preset, met: Sequence[Sequence[tuple[Side, Side]]], metrics: Sequence[str], target: float, scales: Sequence[str]
+) -> list[Aggregate]:
+    from sfumato.aggregate import aggregate
+
+    made: list[Aggregate] = []
+    scale = dict(map(_scale, scales))
+    for pairs in met:
+        for together in [pairs] if preset.across else [[pair] for pair in pairs]:
+            if together:
+                for name in metrics or [_usual(preset, together[0])]:
+                    made += aggregate(together, name, preset.statistics, target=target, scale=scale)
+    return made
+
+
+def _usual(preset: Preset, pair: tuple[Side, Side]) -> str:
+    """Return the metric that a preset is about."""
+    first, second = pair
+    both = sorted(first.metrics.keys() & second.metrics.keys())
+    for name in preset.metrics:
+        if name in both:
+            return name
+    wanted = f"a metric {' or '.join(map(repr, preset.metrics))}, which {first.task} has not" if preset.metrics else "to be told the metric"
+    raise UsageError(f"this preset wants {wanted}. Name one with --metric; both sides have: {', '.join(both)}.")
+
+
+def _scale(text: str) -> tuple[str, tuple[float, float]]:
+    """Return task, low, high of TASK=LOW:HIGH."""
+    try:
+        task, _, bounds = text.rpartition("=")
+        low, high = (float(part) for part in bounds.split(":"))
+    except ValueError:
+        task, low, high = "", 0.0, 0.0
+    if not task or low == high or not (math.isfinite(low) and math.isfinite(high)):
+        raise UsageError(f"--scale wants TASK=LOW:HIGH with two different numbers, got {text!r}. Example: --scale gym/cartpole=20:500")
+    return task, (low, high)

@@ -10,6 +10,9 @@ import click
 from sfumato.errors import UsageError
 from sfumato.store import DEFAULT, Store
 
+SHOWN = 20
+"""So many damaged runs are named."""
+
 
 @click.command("export")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="FILE.csv or FILE.parquet; default: CSV to the output stream.")
@@ -21,16 +24,30 @@ from sfumato.store import DEFAULT, Store
 def command(
     output: str | None, per_item: bool, status: str | None, task: str | None, solver: str | None, store_dir: str
 ) -> None:
-    """Write the runs of a store to one table, a row for each figure of each run."""
-    from sfumato.export import FIGURE, ITEM, RUN, export, figures, items, write_csv
+    """Write the runs of a store to one table, a row for each figure of each run.
+
+    Runs whose record or rows are damaged are left out and named on the error stream; the exit status is then 1. In
+    Parquet a seed of more than 64 bits turns the columns of seeds into text.
+    """
+    from sfumato.export import FIGURE, ITEM, RUN, damage, export, figures, items, write_csv
 
     store = Store(store_dir)
     filters = {"status": status, "task": task, "solver": solver}
+    damaged: list[str] = []
     if output is None:
-        rows, columns = (items(store, **filters), ITEM) if per_item else (figures(store, **filters), {**RUN, **FIGURE})
-        write_csv(rows, list(columns), sys.stdout)
-        return
-    path = Path(output)
-    if path.suffix not in (".csv", ".parquet"):
-        raise UsageError(f"-o wants a file that ends in .csv or .parquet, got {output!r}.")
-    click.echo(f"{export(store, path, per_item, **filters)} rows: {path}", err=True)
+        damaged += damage(store)
+        rows = items(store, damaged, **filters) if per_item else figures(store, **filters)
+        write_csv(rows, list(ITEM if per_item else {**RUN, **FIGURE}), sys.stdout)
+    else:
+        path = Path(output)
+        if path.suffix not in (".csv", ".parquet"):
+            raise UsageError(f"-o wants a file that ends in .csv or .parquet, got {output!r}.")
+        click.echo(f"{export(store, path, per_item, damaged, **filters)} rows: {path}", err=True)
+    if damaged:
+        runs = "1 run is" if len(damaged) == 1 else f"{len(damaged)} runs are"
+        click.echo(f"{runs} damaged and left out:", err=True)
+        for what in damaged[:SHOWN]:
+            click.echo(f"  {what}", err=True)
+        if len(damaged) > SHOWN:
+            click.echo(f"  and {len(damaged) - SHOWN} more; 'sfumato status --status damaged' names them.", err=True)
+        click.get_current_context().exit(1)

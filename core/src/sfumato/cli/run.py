@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,8 @@ def _report(records: Sequence[RunRecord], planned: Sequence[Planned], store: Sto
     figures_table(records if len(records) <= MERGE_ABOVE else merged(store, records))
     kept = sum(p.verdict == "kept" for p in planned)
     failed_before = [p for p in planned if p.verdict == "failed before"]
+    for because, n in Counter(p.because for p in planned if p.verdict == "stale").most_common():
+        click.echo(f"{n} of {len(planned)} runs were stale and made anew: {because}.", err=True)
     if kept:
         click.echo(f"{kept} of {len(planned)} runs were there already.", err=True)
     for record in records:

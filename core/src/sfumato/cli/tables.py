@@ -6,11 +6,13 @@ import contextlib
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from sfumato.aggregate import Aggregate
 from sfumato.compare import Comparison
 from sfumato.ledger import Result
 from sfumato.plugins import Registry
@@ -84,6 +86,32 @@ def comparison_table(made: Sequence[Comparison]) -> None:
         out.print(table)
     out.print("↑ larger is better, ↓ smaller is better; w/t/l: items where the second is better, equal, worse;")
     out.print("effect: matched-pairs rank-biserial; p: Wilcoxon signed-rank, Holm over all lines.")
+
+
+def aggregate_table(made: Sequence[Aggregate]) -> None:
+    """Print aggregates of two sides with standard errors and intervals, a block for each pair."""
+    out = console()
+    blocks: dict[tuple[Any, ...], list[Aggregate]] = {}
+    for a in made:
+        blocks.setdefault((a.tasks, a.first, a.second, a.n), []).append(a)
+    for (tasks, first, second, n), rows in blocks.items():
+        items = f"n = {n} items" + (f" of {len(tasks)} tasks, {n // len(tasks)} each" if len(tasks) > 1 else "")
+        out.print(f"{', '.join(tasks)}: {second} minus {first}, {items}")
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+        table.add_column("figure", overflow="fold")
+        for name in ("first ± s.e.", "second ± s.e.", "difference"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("95 % interval", no_wrap=True)
+        for a in rows:
+            mark = {"max": "↑", "min": "↓", "none": ""}[a.direction]
+            sides = [
+                number(value) + ("" if error is None else f" ± {number(error, 2)}")
+                for value, error in ((a.value_first, a.error_first), (a.value_second, a.error_second))
+            ]
+            between = "" if a.low is None else f"[{number(a.low, 3)}, {number(a.high, 3)}]"
+            table.add_row(f"{a.metric}, {a.statistic}{mark} ({a.unit})", *sides, number(a.difference, 3), between)
+        out.print(table)
+    out.print("↑ larger is better, ↓ smaller is better; s.e.: standard error; intervals by a paired bootstrap within each task.")
 
 
 def ledger_table(results: Sequence[Result]) -> None:

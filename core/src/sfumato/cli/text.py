@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -24,5 +25,24 @@ def columns(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> None:
 
 
 def json_line(value: Any) -> None:
-    """Print one JSON object on one line."""
-    click.echo(json.dumps(value, sort_keys=True, default=str))
+    """Print one JSON object on one line, see `json_text`."""
+    click.echo(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return JSON that every reader takes: NaN is null, infinities are the texts "Infinity" and "-Infinity".
+
+    Python alone writes and reads the bare words NaN and Infinity.
+    """
+    try:
+        return json.dumps(value, sort_keys=True, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), sort_keys=True, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, (list, tuple)) else value

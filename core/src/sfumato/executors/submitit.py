@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from sfumato.errors import BackendUnavailable, UsageError
+from sfumato import errors
+from sfumato.errors import BackendUnavailable, StoreError, UsageError
 from sfumato.executors import Listener
 from sfumato.executors.remote import absolute, cpus, gpus, memory_mb, watch, work
 from sfumato.store import Store
@@ -24,6 +25,19 @@ MAX_ARRAY = 500
 SPARE_SECONDS = 120.0
 """What a Slurm job gets beyond the time limit of its runs, so that it is sfumato that ends them and says so."""
 DEFAULT_HOURS = 24
+
+
+def work_and_tell(root: str, jobs: Sequence[Job], isolation: Isolation | None) -> tuple[str, str] | None:
+    """Make runs as `work` does; return the class and text of an error that is the user's to mend.
+
+    Submitit hands on the text of a traceback only, and a run whose machine does not see the store would be taken for
+    one that was lost, and sent again.
+    """
+    try:
+        work(root, jobs, isolation)
+    except errors.SfumatoError as error:
+        return type(error).__name__, str(error)
+    return None
 
 
 class SubmititExecutor:
@@ -86,7 +100,7 @@ class _Arrays:
         sender = self._submitit.AutoExecutor(folder=str(self._folder), cluster=self._executor.cluster)
         sender.update_parameters(**self.parameters(parts[0]), **self._executor.options)
         with sender.batch():
-            handles = [sender.submit(work, self._root, part, self._executor.isolation) for part in parts]
+            handles = [sender.submit(work_and_tell, self._root, part, self._executor.isolation) for part in parts]
         return [handles[k % n_parts] for k in range(len(jobs))]
 
     def parameters(self, part: Sequence[Job]) -> dict[str, Any]:
@@ -121,6 +135,8 @@ class _Arrays:
         except Exception as problem:  # its output is missing: the job was killed
             error = problem
         if error is None:  # nothing in its files that the store does not hold
+            if (told := handle.result()) is not None:
+                raise getattr(errors, told[0], StoreError)(told[1])
             paths = handle.paths
             for path in (paths.submitted_pickle, paths.result_pickle, paths.stdout, paths.stderr):
                 path.unlink(missing_ok=True)

@@ -28,6 +28,11 @@ def pytest_generate_tests(metafunc: Any) -> None:
 
 
 def test_plugin_keeps_its_promise(sfumato_plugin: str, sfumato_promise: str) -> None:
-    """A plugin keeps each promise of the protocols."""
-    broken = check(sfumato_plugin, [sfumato_promise])
+    """A plugin keeps each promise of the protocols. One that could not be put to the test is skipped, with the reason."""
+    import pytest
+
+    subject = Subject(sfumato_plugin)
+    broken = list(PROMISES[sfumato_promise](subject))
     assert not broken, "\n".join(map(str, broken))
+    if not subject.tried[sfumato_promise]:
+        pytest.skip(f"not tried: {'; '.join(subject.why_not(sfumato_promise))}")

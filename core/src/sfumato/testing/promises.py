@@ -10,6 +10,7 @@ import inspect
 import itertools
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
@@ -36,6 +37,7 @@ from sfumato.runtimes import Direct
 
 N_ITEMS = 2
 MAX_STEPS = 60
+END_STEPS = 5000
 HEAVY = ("numpy", "rich", "cattrs", "torch", "jax", "numba", "scipy", "ortools", "cvxpy", "sklearn", "transformers", "ray")
 
 
@@ -66,6 +68,27 @@ class Subject:
             known = self.registry.plugins
             raise UnknownName(f"no plugin {name!r} is installed.{did_you_mean(name, known)} There are: {', '.join(known)}.")
         self.skipped: dict[str, str] = {}
+        self.tried: Counter[str] = Counter()
+        self.untried: dict[str, dict[str, str]] = {}
+
+    def try_out(self, promise: str) -> None:
+        """Note that a promise was put to the test once more."""
+        self.tried[promise] += 1
+
+    def pass_over(self, promise: str, what: str, why: str) -> None:
+        """Note that a promise could not be put to the test on one component."""
+        self.untried.setdefault(promise, {})[what] = why
+
+    def why_not(self, promise: str) -> list[str]:
+        """Return why a promise was not tried on what it was not tried on, a sentence each."""
+        reasons = [f"{what}: {why}" for what, why in self.untried.get(promise, {}).items()]
+        if self.tried[promise] or reasons:
+            return reasons
+        kinds = ("task", "solver") if promise not in ("same-instances", "same-reset") else ("task",)
+        lacking = [kind for kind in kinds if not self.specs(kind)]
+        if lacking:
+            return [f"the plugin has no {' and no '.join(lacking)}"]
+        return [f"{what}: {why}" for what, why in self.skipped.items()] or ["it has nothing to try it on"]
 
     def specs(self, kind: str) -> list[ComponentSpec]:
         """Return the plugin's components of one kind."""
@@ -174,6 +197,7 @@ def same(a: Any, b: Any) -> bool:
 def light_import(subject: Subject) -> Iterable[Broken]:
     """The light module imports nothing heavy, in a fresh interpreter."""
     assert subject.plugin is not None
+    subject.try_out("light-import")
     code = f"import sys, {subject.plugin.module}; print(*[m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if done.returncode or done.stdout.strip():
@@ -193,9 +217,12 @@ def well_described(subject: Subject) -> Iterable[Broken]:
             try:
                 target = plugins.resolve(spec.target)
             except PluginError as error:
-                if not any(backends.missing(b) for b in spec.backends):
+                if any(backends.missing(b) for b in spec.backends):
+                    subject.pass_over("well-described", call, str(error))
+                else:
                     yield Broken("well-described", call, str(error), "Mend `target`, or declare the backend it needs.")
                 continue
+            subject.try_out("well-described")
             if not (inspect.getdoc(target) or "").strip() or target.__doc__ is None:
                 yield Broken("well-described", call, f"{spec.target} has no docstring of its own", "Say what it is, with shapes, units and source.")
 
@@ -207,6 +234,7 @@ def config_round_trip(subject: Subject) -> Iterable[Broken]:
             if spec.config is None:
                 continue
             call = f"{spec.config} of {kind} {spec.name}"
+            subject.try_out("config-round-trip")
             try:
                 cls = plugins.resolve(spec.config)
                 made = cls()
@@ -229,6 +257,7 @@ def config_round_trip(subject: Subject) -> Iterable[Broken]:
 def same_instances(subject: Subject) -> Iterable[Broken]:
     """The same seed gives the same instances, and an instance does not depend on which others are asked for."""
     for spec, task in subject.tasks:
+        subject.try_out("same-instances")
         try:
             first, second = (list(subject.build(spec).instances(subject.context())) for _ in range(2))
         except Exception as error:
@@ -254,6 +283,7 @@ def same_instances(subject: Subject) -> Iterable[Broken]:
 def same_reset(subject: Subject) -> Iterable[Broken]:
     """Two episodes begun alike show the same first observation."""
     for spec, task in subject.tasks:
+        subject.try_out("same-reset")
         ctx = subject.context()
         try:
             instance = next(iter(task.instances(ctx)))
@@ -320,11 +350,14 @@ def step_after_end(subject: Subject) -> Iterable[Broken]:
         keeper, tail = Keeper(solver), Tail()
         ctx = attrs.evolve(subject.context(spec), indices=range(1))
         try:
-            result = drive(tail.remember(task), keeper, Direct(), {}, ctx, max_steps=5000)
-        except Exception:
-            continue  # another promise says what is wrong
-        if not tail.episodes or result.rows[-1]["step_limit_reached"]:
+            result = drive(tail.remember(task), keeper, Direct(), {}, ctx, max_steps=END_STEPS)
+        except Exception as error:  # another promise says what is wrong
+            subject.pass_over("step-after-end", task_spec.name, f"the run raised {type(error).__name__}: {error}")
             continue
+        if not tail.episodes or result.rows[-1]["step_limit_reached"]:
+            subject.pass_over("step-after-end", task_spec.name, f"no episode ended by itself within {END_STEPS} steps")
+            continue
+        subject.try_out("step-after-end")
         try:
             tail.episodes[-1].step(keeper.action)
         except Exception:
@@ -343,8 +376,10 @@ def instances_unchanged(subject: Subject) -> Iterable[Broken]:
             twin: Any = copy.copy(task)
             twin.instances = partial(_again, instances)
             subject.drive(spec, solver, task_spec, twin, ctx=ctx)
-        except Exception:
+        except Exception as error:
+            _not_run(subject, "instances-unchanged", spec, task_spec, error)
             continue
+        subject.try_out("instances-unchanged")
         if not all(same(a, b) for a, b in zip(before, instances, strict=True)):
             yield Broken("instances-unchanged", f"solver {spec.name} on {task_spec.name}", "an instance was changed by the run",
                          "Copy what you alter; the next solver meets the same instance.")  # fmt: skip
@@ -374,7 +409,9 @@ def supports_refuses(subject: Subject) -> Iterable[Broken]:
             solver = subject.build(spec)
         except PluginError as error:
             subject.skipped[spec.name] = str(error)
+            subject.pass_over("supports-refuses", spec.name, str(error))
             continue
+        subject.try_out("supports-refuses")
         call = f"solver {spec.name}: supports(a task of another kind, direct)"
         try:
             answer = solver.supports(AlienTask(), Direct())
@@ -390,8 +427,10 @@ def runs(subject: Subject) -> Iterable[Broken]:
     for spec, solver, task_spec, task in subject.pairs():
         try:
             subject.drive(spec, solver, task_spec, task)
+            subject.try_out("runs")
         except (BackendUnavailable, DataMissing) as error:
             subject.skipped[spec.name] = str(error)
+            subject.pass_over("runs", spec.name, str(error))
         except Exception as error:
             yield Broken("runs", f"solver {spec.name} on {task_spec.name}", f"{type(error).__name__}: {error}", "Mend it.")
 
@@ -403,12 +442,16 @@ def replays(subject: Subject) -> Iterable[Broken]:
             if solver.replay_promise() not in ("tolerance", "statistical"):
                 yield Broken("replays", f"solver {spec.name}: replay_promise()", repr(solver.replay_promise()),
                              "Return 'bits', 'tolerance' or 'statistical'.")  # fmt: skip
+            else:
+                subject.pass_over("replays", spec.name, f"it promises {solver.replay_promise()}, not bits")
             continue
         try:
             first = subject.drive(spec, solver, task_spec, task).digest
             again = subject.drive(spec, subject.build(spec), task_spec, subject.build(task_spec)).digest
-        except Exception:
+        except Exception as error:
+            _not_run(subject, "replays", spec, task_spec, error)
             continue
+        subject.try_out("replays")
         if first != again:
             yield Broken("replays", f"solver {spec.name} on {task_spec.name}", "two runs of one spec gave different digests",
                          "Draw from the streams handed in alone, or let replay_promise() say what holds.")  # fmt: skip
@@ -420,8 +463,10 @@ def metrics_are_stable(subject: Subject) -> Iterable[Broken]:
     for spec, solver, task_spec, task in subject.pairs():
         try:
             rows = subject.drive(spec, solver, task_spec, task).rows
-        except Exception:
+        except Exception as error:
+            _not_run(subject, "metrics-stable", spec, task_spec, error)
             continue
+        subject.try_out("metrics-stable")
         for metric in itertools.chain.from_iterable(row["metrics"] for row in rows):
             about = (metric["unit"], metric["direction"], metric["reduce"])
             before, who = seen.setdefault((task_spec.name, metric["name"]), (about, spec.name))
@@ -440,6 +485,7 @@ def backends_are_honest(subject: Subject) -> Iterable[Broken]:
                 yield from _refusal(call, spec, offer)
                 continue
             if "cpu" not in offer.devices:
+                subject.pass_over("backends-honest", call, f"it runs on {', '.join(offer.devices)} alone, and only the CPU is tried")
                 continue
             ctx = attrs.evolve(subject.context(spec), backend=offer.name, device="cpu")
             try:
@@ -447,11 +493,17 @@ def backends_are_honest(subject: Subject) -> Iterable[Broken]:
             except Exception as error:
                 yield Broken("backends-honest", call, f"declared and installed, but {type(error).__name__}: {error}", "Mend it or do not declare it.")
     for spec in subject.specs("solver"):
+        subject.try_out("backends-honest")
         try:
             backends.resolve(spec, device="no-such-device")
         except (BackendUnavailable, UsageError):
             continue
         yield Broken("backends-honest", f"solver {spec.name} on no-such-device", "it was accepted", "Declare real devices.")
+
+
+def _not_run(subject: Subject, promise: str, spec: ComponentSpec, task: ComponentSpec, error: Exception) -> None:
+    """Note that a promise could not be tried because the run itself broke: the promise `runs` says so."""
+    subject.pass_over(promise, f"{spec.name} on {task.name}", f"the run raised {type(error).__name__}: {error}")
 
 
 def _refusal(call: str, spec: ComponentSpec, offer: BackendSpec) -> Iterable[Broken]:
