@@ -23,8 +23,8 @@ CORE_LAYERS = [
     {"seeding", "plugins", "backends", "config", "stats", "provenance"},
     {"processes", "guard", "cgroups", "claims"},
     {"trace", "context", "store", "index", "runtimes", "evaluators", "builtin"},
-    {"driver", "worker", "supervisor", "experiment", "runner", "executors", "group", "child", "turnstile", "replay"},
-    {"compare", "ledger", "report", "gym", "testing", "templates", "export"},
+    {"driver", "worker", "supervisor", "experiment", "runner", "executors", "group", "child", "turnstile", "replay", "staleness"},
+    {"compare", "aggregate", "ledger", "report", "gym", "testing", "templates", "export"},
     {"cli", "measure", "__main__"},
 ]
 """A module may import from its own layer and those above it here."""
