@@ -377,3 +377,15 @@ def test_steps_can_be_awaited_side_by_side_and_cancelled(persistent):
             assert (await one.astep("print(x)")).stdout == "1\n"
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("x = '\ud800'", "UnicodeEncodeError"), ("print('a\x00b')", "SyntaxError"), ("print(", "SyntaxError")],
+)
+def test_code_that_is_no_text_of_a_program_is_a_normal_error(interpreter, code, kind):
+    """A lone surrogate, as a broken decoder of UTF-8 gives, and a null byte: nothing runs, the session goes on."""
+    with interpreter.open() as session:
+        result = session.step(code)
+        assert (result.ok, result.error.type, result.stdout) == (False, kind, "")
+        assert session.step("print(1)").stdout == "1\n"
