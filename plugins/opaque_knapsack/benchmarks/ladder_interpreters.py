@@ -31,7 +31,7 @@ def scores(level: str, policy: str, runtime: str, n: int, concurrency: int) -> n
     result = drive(
         task,
         ExpertSolver(ExpertConfig(policy=policy, writer=writer)),
-        RunContext().component(ref, {}, kind="runtime"),
+        RunContext().component(ref, {} if runtime == "direct" else {"packages": ()}, kind="runtime"),
         {"score": ScoreEvaluator()},
         RunContext(indices=range(n)),
         concurrency=concurrency,

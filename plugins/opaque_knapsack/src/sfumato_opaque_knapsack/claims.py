@@ -40,9 +40,10 @@ def _task(level: str, config: TaskConfig) -> Any:
 
 
 def _runtime(name: str, **settings: Any) -> Any:
-    return RunContext().component(
-        "direct" if name == "direct" else f"runtime-{name}/python", settings, kind="runtime"
-    )
+    if name == "direct":
+        return RunContext().component("direct", settings, kind="runtime")
+    # Whatever packages are installed, the code gets the standard library alone; it asks for no more.
+    return RunContext().component(f"runtime-{name}/python", {"packages": (), **settings}, kind="runtime")
 
 
 def _rows(task: Any, solver: Any, runtime: Any, n: int, concurrency: int = 1) -> list[dict[str, float]]:
@@ -199,7 +200,7 @@ def run_two_by_two(
             match=match,
             train_regimes=regimes.split(","),
             settings=settings,
-            runtime_settings={"cues": cue},
+            runtime_settings={"cues": cue, "packages": ()},
             report=report,
         )
     finally:
