@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from sfumato import cgroups, child
+from sfumato import cgroups, child, turnstile
 from sfumato.errors import UsageError
 from sfumato.executors.local import LocalExecutor
 from sfumato.records import RunRecord, Status
@@ -365,6 +366,18 @@ def test_a_worker_gets_threads_and_caches_before_anything_is_imported(make_jobs,
 
 
 # ---------------------------------------------------------------- alone on the machine
+
+
+def test_a_run_that_waits_for_one_that_is_timed_says_so(sfumato):
+    """On the error stream, where there is no progress bar to say it."""
+    with turnstile.place(True, threading.Event()):
+        words = [sys.executable, "-m", "sfumato", "run", "toys/echo", "--solver", "toys/noop", "--isolation", "none"]
+        process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                                   env={**os.environ, "SFUMATO_STORE": tempfile.mkdtemp()})  # fmt: skip
+        said = process.stderr.readline()
+    assert process.communicate()[1]
+    assert process.returncode == 0
+    assert said.endswith("toys/echo toys/noop waits for a run that is timed\n")
 
 
 @pytest.mark.parametrize("kind", ["solver", "runtime"])

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -134,11 +135,12 @@ def ledger_table(results: Sequence[Result]) -> None:
 
 
 class ProgressListener:
-    """Shows a bar a sweep on the error stream; silent when that is no terminal."""
+    """Shows a bar a sweep on the error stream; where that is no terminal it says only what a run waits for."""
 
-    def __init__(self, planned: Sequence[Planned], registry: Registry, bar: Progress | None) -> None:
+    def __init__(self, planned: Sequence[Planned], registry: Registry, bar: Progress | None, quiet: bool) -> None:
         self._registry = registry
         self._bar = bar
+        self._quiet = quiet
         self._done = 0
         self._parts: dict[str, float] = {}
         self._task: TaskID | None = None
@@ -151,6 +153,8 @@ class ProgressListener:
 
     def progress(self, job: Job, fraction: float, message: str) -> None:
         self._parts[job.run_id] = fraction
+        if self._bar is None and not self._quiet and message.startswith("waits"):
+            click.echo(f"{job.run_id} {job.label} {message}", err=True)
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task, completed=self._done + sum(self._parts.values()), description=f"{job.label} {message}"[:60]
@@ -168,7 +172,7 @@ class ProgressListener:
 def progress_listener(planned: Sequence[Planned], registry: Registry, quiet: bool) -> Iterator[ProgressListener]:
     """Yield a listener with a bar, rate and time left when the error stream is a terminal."""
     if quiet or not sys.stderr.isatty():
-        yield ProgressListener(planned, registry, None)
+        yield ProgressListener(planned, registry, None, quiet)
         return
     bar = Progress(
         TextColumn("{task.description}"),
@@ -179,4 +183,4 @@ def progress_listener(planned: Sequence[Planned], registry: Registry, quiet: boo
         console=console(stderr=True),
     )
     with bar:
-        yield ProgressListener(planned, registry, bar)
+        yield ProgressListener(planned, registry, bar, quiet)

@@ -200,6 +200,11 @@ class OddConfig:
     flip_file: str = ""
 
 
+class HalfEvaluator(Evaluator):
+    def score(self, instance, trace):
+        yield Metric("half", 1.0 if trace.items[0] else float("nan"))
+
+
 class OddEvaluator(Evaluator):
     def __init__(self, config=OddConfig()):
         self.config = config

@@ -45,6 +45,7 @@ def sfumato_components():
                         timing="exclusive")
     yield ComponentSpec("task", "toys/file", target=f"{FAULTS}:FileTask", config=f"{FAULTS}:FileConfig",
                         summary="pays what a data file says")
+    yield ComponentSpec("evaluator", "toys/half", target=f"{FAULTS}:HalfEvaluator", summary="gives no number for item 0")
     yield ComponentSpec("evaluator", "toys/odd", target=f"{FAULTS}:OddEvaluator", config=f"{FAULTS}:OddConfig",
                         summary="may give no number")
 
