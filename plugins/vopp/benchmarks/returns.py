@@ -12,9 +12,11 @@ in worlds whose seed is the episode's number. Without it starts come from a fixe
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,14 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Wait until no other process adds to this file."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def append(path: Path, item: dict[str, Any]) -> None:
     """Add one line."""
     with path.open("a") as stream:
@@ -68,9 +78,10 @@ def append(path: Path, item: dict[str, Any]) -> None:
 
 def run_despot(path: Path, folder: str, problem: str, seconds: float, episodes: int, max_steps: int) -> None:
     """Add what is missing, a chunk of episodes at a time."""
-    while (done := len(read(path))) < episodes:
-        for k, item in enumerate(despot_cpp.run(folder, problem, seconds, CHUNK, 1 + done // CHUNK, max_steps)):
-            append(path, {"episode": done + k, **item})
+    with alone(path):
+        while (done := len(read(path))) < episodes:
+            for k, item in enumerate(despot_cpp.run(folder, problem, seconds, CHUNK, 1 + done // CHUNK, max_steps)):
+                append(path, {"episode": done + k, **item})
 
 
 def run_ours(
@@ -151,10 +162,11 @@ def main() -> None:
         name, _, text = entry.partition(":")
         settings = json.loads(text) if text else {}
         label = name + "".join(f"-{k}-{v}" for k, v in settings.items())
-        run_ours(
-            options.out / f"{stem}_{label}.jsonl", name, options.problem, options.seconds, options.episodes,
-            options.max_steps, starts, settings,
-        )  # fmt: skip
+        path = options.out / f"{stem}_{label}.jsonl"
+        with alone(path):
+            run_ours(
+                path, name, options.problem, options.seconds, options.episodes, options.max_steps, starts, settings
+            )
     print("\n".join(table(options.out)))
 
 

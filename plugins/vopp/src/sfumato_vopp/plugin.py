@@ -78,4 +78,5 @@ def sfumato_components() -> Iterator[ComponentSpec]:
 
 @hookimpl
 def sfumato_report_sections() -> Iterator[ReportSection]:
+    yield ReportSection("Belief over the map", target="sfumato_vopp.report:belief", tasks=("vopp/",))
     yield ReportSection("First episode", target="sfumato_vopp.report:episode", tasks=("vopp/",))

@@ -54,6 +54,7 @@ class OnlinePolicy(Policy[int, int]):
         else:
             self._filter = make_filter(model, c.filter, c.n_particles, c.exact_limit, rng)
         self._action = -1
+        self._seen: list[int] = []
         self._totals = {"decisions": 0, "simulated_steps": 0, "plan_seconds": 0.0, "max_plan_seconds": 0.0, "overflows": 0}
 
     def act(self, observation: int) -> int:
@@ -71,14 +72,16 @@ class OnlinePolicy(Policy[int, int]):
 
     def observe(self, step: Step[int]) -> None:
         """Condition the belief on what was seen."""
+        if np.ndim(step.observation) == 0:
+            self._seen.append(int(step.observation))
         if not (step.terminated or step.truncated):
             self._filter.update(self._action, step.observation)
             if isinstance(self._planner, VOPP) and np.ndim(step.observation) == 0:
                 self._planner.advance(self._action, int(step.observation))
 
     def notes(self) -> Mapping[str, Any]:
-        """Return how many decisions were made and what they cost."""
-        return dict(self._totals)
+        """Return how many decisions were made, what they cost, and what was seen after each."""
+        return {**self._totals, "observations": list(self._seen)}
 
     def spawn(self) -> OnlinePolicy:
         """Return a policy with a planner of its own: a tree serves one episode at a time."""
@@ -160,6 +163,7 @@ class TablePolicy(Policy[int, int]):
         """Begin from the initial belief."""
         self._filter = ExactFilter(self._model)
         self._action = -1
+        self._seen: list[int] = []
 
     def act(self, observation: int) -> int:
         """Return the table's action for the belief."""
@@ -169,12 +173,13 @@ class TablePolicy(Policy[int, int]):
 
     def observe(self, step: Step[int]) -> None:
         """Condition the belief on what was seen."""
+        self._seen.append(int(step.observation))
         if not (step.terminated or step.truncated):
             self._filter.update(self._action, int(step.observation))
 
     def notes(self) -> Mapping[str, Any]:
-        """Return what the solution claims."""
-        return self._claims
+        """Return what the solution claims, and what was seen after each action."""
+        return {**self._claims, "observations": list(self._seen)}
 
 
 class TableSolver(Solver[Any, int, int]):

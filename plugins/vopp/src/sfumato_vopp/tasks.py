@@ -72,6 +72,7 @@ class PomdpEpisode(Episode[int, int]):
     def __init__(self, instance: Instance, state: Any, rng: np.random.Generator) -> None:
         self._model, self._state, self._rng = instance.model, state, rng
         self._start = state
+        self._states = [state[0].tolist()]
         self._over = False
 
     def reset(self) -> Start[int]:
@@ -91,11 +92,12 @@ class PomdpEpisode(Episode[int, int]):
             raise ModelError(f"expected an action in 0 … {self._model.n_actions - 1}, got {action}")
         out = self._model.step(self._state, np.array([a]), self._rng)
         self._state, self._over = out.states, bool(out.terminal[0])
+        self._states.append(self._state[0].tolist())
         return Step(int(out.observations[0]), float(out.rewards[0]), bool(out.terminal[0]), False)
 
     def truth(self) -> Mapping[str, Any]:
-        """Return the start state and the last one."""
-        return {"start_state": self._start[0].tolist(), "last_state": self._state[0].tolist()}
+        """Return the start state, the last one, and all of them in order."""
+        return {"start_state": self._start[0].tolist(), "last_state": self._state[0].tolist(), "states": self._states}
 
 
 class PomdpTask(Task[Instance, int, int]):
