@@ -8,6 +8,7 @@ Process CPU time of the least of the repeats, interleaved; the peer is skipped w
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 
 import numpy as np
@@ -17,9 +18,9 @@ from sfumato_ofs import ThresholdBandit
 REPEATS, ROUNDS = 7, 300
 
 
-def ours(n_thresholds: int, horizon: int | None):
+def ours(n_thresholds: int, horizon: int | None, log: str | None = None):
     grid = np.arange(n_thresholds) / (n_thresholds - 1)
-    bandit = ThresholdBandit(grid, policy="ofs", horizon=horizon, corridor=None, incumbent=0.0)
+    bandit = ThresholdBandit(grid, policy="ofs", horizon=horizon, corridor=None, incumbent=0.0, log=log)
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, size=(4096, 3)).tolist()
     state = {"t": 0}
 
@@ -32,17 +33,21 @@ def ours(n_thresholds: int, horizon: int | None):
     return step
 
 
-def with_scores():
+def with_scores(hide: bool = False, log: str | None = None):
     rng = np.random.default_rng(0)
     groups, scores = (rng.random(200) < 0.4).astype(int), rng.random(200)
     labels = (rng.random(200) < scores).astype(float)
-    bandit = ThresholdBandit(corridor=None)
+    bandit = ThresholdBandit(corridor=None, log=log)
 
     def step() -> None:
         tau = bandit.select()
         accepted = scores >= tau
         bandit.partial_fit(
-            tau, groups=groups, accepted=accepted, labels=np.where(accepted, labels, np.nan), scores=scores
+            tau,
+            groups=groups,
+            accepted=accepted,
+            labels=np.where(accepted, labels, np.nan),
+            scores=None if hide else scores,
         )
 
     return step
@@ -61,10 +66,13 @@ def peer(n_arms: int):
 
 
 def main() -> None:
+    folder = tempfile.mkdtemp()
     steps = {
         "ThresholdBandit, 41 thresholds": ours(41, 100_000),
         "ThresholdBandit, 41 thresholds, anytime": ours(41, None),
         "ThresholdBandit, 1000 thresholds": ours(1000, 100_000),
+        "ThresholdBandit, 41 thresholds, log in a file": ours(41, 100_000, f"{folder}/stats.jsonl"),
+        "ThresholdBandit, batch of 200, scores hidden": with_scores(hide=True),
         "ThresholdBandit, batch of 200 with scores": with_scores(),
     }
     try:

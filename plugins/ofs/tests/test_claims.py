@@ -64,5 +64,6 @@ def test_baselines_are_named_with_their_beta() -> None:
 
 def test_wilsons_interval_says_something_at_zero() -> None:
     """None of 1,000: up to 0.38%; 50 of 1,000: 3.8% to 6.5%."""
-    assert claims.wilson(0.0, 1000) == pytest.approx((0.0, 0.00383), abs=1e-5)
+    assert claims.wilson(0.0, 1000) == (0.0, pytest.approx(0.00383, abs=1e-5))
+    assert claims.wilson(1.0, 1000) == (pytest.approx(0.99617, abs=1e-5), 1.0)
     assert claims.wilson(0.05, 1000) == pytest.approx((0.0381, 0.0653), abs=1e-4)

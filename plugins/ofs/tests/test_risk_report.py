@@ -105,3 +105,4 @@ def test_what_was_learned_before_going_live_is_no_decision(tmp_path: Path) -> No
     text = risk_report(tmp_path / "audit.jsonl")
     assert "| people | 0 |" in text and "| people of earlier decisions (warm start) | 5000 |" in text
     assert "never arrived in full: 0." in text
+    assert "Indicated feasible: " in text and "They carry no guarantee (decayed counts" in text

@@ -128,7 +128,8 @@ def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
     """Return Wilson's 95% interval of a share seen in n trials; it says something at 0 and 1 too."""
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    low = centre - half if share > 0.0 else 0.0
+    return max(low, 0.0), min(centre + half, 1.0) if share < 1.0 else 1.0
 
 
 def guarantees(

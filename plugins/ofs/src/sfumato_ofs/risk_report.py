@@ -219,8 +219,9 @@ def _time_rows(facts: _Facts, n_groups: int) -> list[str]:
         taus = [f["tau"] for f in fits]
         span = f"{min(taus):g}" if min(taus) == max(taus) else f"{min(taus):g} to {max(taus):g}"
         cells = [_mean_rate(fits, a) for a in range(n_groups)] + [_share(fits, a) for a in range(n_groups)]
+        which = f"{first + 1} to {last}" if last > first + 1 else f"{last}"
         rows.append(
-            f"| {first + 1} to {last} | {sum(f['n'] for f in fits)} | {span} | {_reward(fits)} | {' | '.join(cells)} |"
+            f"| {which} | {sum(f['n'] for f in fits)} | {span} | {_reward(fits)} | {' | '.join(cells)} |"
         )
     return rows
 
@@ -272,6 +273,6 @@ def _group_rows(facts: _Facts, n_groups: int) -> list[str]:
 
 def _certified(certificate: dict[str, Any]) -> str:
     if not certificate["certified"]:
-        return "No threshold is certified feasible yet."
+        return "No threshold's upper bounds are all at or below 0 yet."
     taus = ", ".join(f"{entry['tau']:g}" for entry in certificate["certified"])
-    return f"Certified feasible: {taus}."
+    return f"{'Certified' if certificate['holds'] else 'Indicated'} feasible: {taus}."
