@@ -18,6 +18,7 @@ from sfumato_cpto.hypotheses import Interpreter, Situation
 from sfumato_cpto.problem import InputError
 from sfumato_cpto.safety import Assumptions, Certificate, Monitor, certify
 from sfumato_cpto.solver import CPTOSolver, Plan
+from sfumato_cpto.statuses import Status
 
 
 class Driver:
@@ -65,6 +66,9 @@ class Driver:
     def act(self, observation: Mapping[str, Array]) -> tuple[float, float]:
         """Return (speed m/s, yaw rate rad/s) to hold for one period."""
         begun = time.perf_counter()
+        fault = fault_of(observation)
+        if fault:
+            return self._blind(fault, begun)
         self.monitor.watch(observation)
         situation = self.question(self.interpreter.interpret(observation, self._acceleration))
         self._elapsed += 1
@@ -73,6 +77,24 @@ class Driver:
         command = self._command(plan, situation, certificate)
         self.monitor.tell(float(observation["ego"][3]), command[0])
         self.plan, self.situation = plan, situation
+        self._note(plan, command, certificate, begun)
+        return command
+
+    def _blind(self, fault: str, begun: float) -> tuple[float, float]:
+        # Nothing that can be planned on was observed: brake straight on from what was last commanded, and go on.
+        settings = self.solver.settings
+        plan = self.solver._empty(Status.BAD_INPUT, fault, None, time.monotonic())
+        last = self.log[-1]["driven"][0] if self.log else 0.0
+        command = (max(last - settings.brake * settings.dt, 0.0), 0.0)
+        self._elapsed += 1
+        self._acceleration = -settings.brake
+        self.plan = plan
+        self._note(plan, command, None, begun)
+        return command
+
+    def _note(
+        self, plan: Plan, command: tuple[float, float], certificate: Certificate | None, begun: float
+    ) -> None:
         self.log.append(
             {
                 "status": plan.status.name,
@@ -87,7 +109,6 @@ class Driver:
                 "certified": None if certificate is None else certificate.clear,
             }
         )
-        return command
 
     def solve(self, situation: Situation, previous: Plan | None) -> Plan:
         """Plan one cycle; baselines override this."""
@@ -167,6 +188,30 @@ class Driver:
         return along_path(
             self.solver.settings, problem, path, rates[self._manoeuvre], float(problem.speed_cap.max())
         )
+
+
+def fault_of(observation: Mapping[str, Array]) -> str:
+    """Return what makes an observation unfit to plan on, or "" when nothing does."""
+    for name in ("ego", "time", "detected", "position", "velocity", "size"):
+        if observation.get(name) is None:
+            return f"expected {name} in the observation, got none; a missing measurement is not an empty one"
+    try:
+        ego, now = np.asarray(observation["ego"], dtype=float), np.asarray(observation["time"], dtype=float)
+        seen = np.asarray(observation["detected"], dtype=bool)
+        rows = {
+            name: np.asarray(observation[name], dtype=float)[seen]
+            for name in ("position", "velocity", "size")
+        }
+    except (TypeError, ValueError, IndexError) as error:
+        return f"expected arrays of numbers in the observation, got {error}"
+    if ego.shape != (6,) or not np.isfinite(ego).all() or not np.isfinite(now).all():
+        return f"expected six finite numbers for ego and a finite time, got {ego} at {now}"
+    for name, values in rows.items():
+        if values.shape != (int(seen.sum()), 2) or not np.isfinite(values).all():
+            return f"expected finite pairs for the {name} of every detected user, got {values.tolist()}"
+    if (rows["size"] <= 0.0).any():
+        return f"expected positive sizes, got {rows['size'].min()}"
+    return ""
 
 
 def _weights(situation: Situation, n_candidates: int) -> Array:

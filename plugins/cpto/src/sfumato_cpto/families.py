@@ -8,6 +8,7 @@ from typing import Any
 
 from sfumato_cpto import baselines
 from sfumato_cpto.driver import Driver
+from sfumato_cpto.rule import RuleDriver
 from sfumato_cpto.simulator import scenes
 
 HELD_OUT = 10_000  # first seed of the studies; geometry and settings were chosen on seeds below 6,000
@@ -28,6 +29,7 @@ DRIVERS: dict[str, Callable[..., Driver]] = {
     "independent": baselines.IndependentDriver,
     "worst-case": baselines.WorstCaseDriver,
     "most-likely": baselines.MostLikelyDriver,
+    "rule": RuleDriver,
     "control-tree": baselines.ControlTreeDriver,
     "ipopt": baselines.IpoptDriver,
 }

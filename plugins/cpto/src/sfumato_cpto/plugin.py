@@ -77,6 +77,10 @@ def sfumato_components() -> Iterator[ComponentSpec]:
     yield _solver("cpto/worst-case", "WorstCaseSolver", "Baseline: one plan for everything that might exist")
     yield _solver("cpto/most-likely", "MostLikelySolver", "Baseline: one plan for the likeliest hypothesis")
     yield _solver(
+        "cpto/rule", "RuleSolver", "Baseline: scored rule-based proposals, in the manner of PDM-Closed",
+        "Dauner et al., CoRL 2023",
+    )  # fmt: skip
+    yield _solver(
         "cpto/control-tree", "ControlTreeSolver", "Baseline: joint program with shared prefix, general QP solver",
         "Phiquepal and Toussaint, ICRA 2021",
     )  # fmt: skip

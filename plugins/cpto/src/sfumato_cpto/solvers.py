@@ -14,6 +14,7 @@ from sfumato_cpto import baselines
 from sfumato_cpto.config import BaselineConfig, PlannerConfig, PlannerSettings
 from sfumato_cpto.driver import Driver
 from sfumato_cpto.problem import Hypotheses, Obstacles, State
+from sfumato_cpto.rule import RuleDriver
 from sfumato_cpto.solver import CPTOSolver
 
 NEEDED = frozenset({"kind", "lanes", "road", "goal_speed", "speed_limit", "dt"})
@@ -150,6 +151,12 @@ class MostLikelySolver(_BaselineSolver):
     """One plan for the likeliest hypothesis."""
 
     kind = baselines.MostLikelyDriver
+
+
+class RuleSolver(_BaselineSolver):
+    """Scored proposals, in the manner of PDM-Closed."""
+
+    kind = RuleDriver
 
 
 class ControlTreeSolver(_BaselineSolver):
