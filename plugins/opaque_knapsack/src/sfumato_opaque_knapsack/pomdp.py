@@ -235,8 +235,10 @@ class KnapsackModel:
         low, high = self.level.capacity_ratio
         first = (
             states[:, ALLOWED] >> label[:, 0]
-        ) & 1 == 1  # the generator puts the first item into an allowed class
-        return first & (low * total <= self.capacity + 0.5) & (high * total >= self.capacity - 0.5)
+        ) & 1 == 1  # the generator's first item is of an allowed class
+        return np.asarray(
+            first & (low * total <= self.capacity + 0.5) & (high * total >= self.capacity - 0.5)
+        )
 
     # -------------------------------------------------------------- what planners may also ask
 
@@ -258,7 +260,7 @@ class KnapsackModel:
 
     def is_terminal(self, states: Array) -> Array:
         """Return whether each state is past `finish`; bool [N]."""
-        return np.asarray(states)[:, FINISHED] == 1
+        return np.asarray(np.asarray(states)[:, FINISHED] == 1)
 
     def initial_distribution(self) -> None:
         """Start states are too many to list."""
