@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from sfumato_alflb import AlfProblem, alf_run, find_cycle
+from sfumato_alflb import AlfProblem, ArgumentError, alf_run, find_cycle
 from sfumato_alflb.cycles import peak_to_peak
 
 
@@ -41,3 +42,15 @@ def test_constant_sign_rules_cycle_and_damped_ones_do_not(rng: np.random.Generat
         assert damped.cycle is None and damped.biases is not None
         assert peak_to_peak(damped.biases[-10:]).max() < 0.002
     assert two_cycles > 0
+
+
+def test_a_history_that_is_none_is_refused() -> None:
+    """No step, no rows, NaN: each would read as a cycle of period one."""
+    for biases, u, argument in (
+        (np.zeros((3, 2)), 0.0, "u"),
+        (np.zeros((0, 2)), 1.0, "biases"),
+        (np.full((3, 2), np.nan), 1.0, "biases"),
+    ):
+        with pytest.raises(ArgumentError) as caught:
+            find_cycle(biases, u)
+        assert caught.value.argument == argument

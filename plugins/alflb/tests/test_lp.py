@@ -84,3 +84,38 @@ def test_an_unknown_method_is_refused() -> None:
     """The error lists the methods."""
     with pytest.raises(ArgumentError, match="highs-ipm"):
         lp_reference(AlfProblem([[0.1, 0.2]], 1), "simplex")
+
+
+@pytest.mark.parametrize("method", ["highs", "highs-ds", "highs-ipm", "flow"])
+def test_the_optimum_does_not_depend_on_the_unit_or_the_offset_of_the_scores(
+    method: str, rng: np.random.Generator
+) -> None:
+    """Solvers have absolute tolerances: scores of 1e-6, or on top of 1e9, must find the same assignment."""
+    if method == "flow":
+        pytest.importorskip("ortools", reason="needs the extra 'flow'")
+    scores = rng.random((64, 8))
+    want = lp_reference(AlfProblem(scores, 2), "highs-ds").chosen
+    for other in (scores * 1e-12, scores * 1e-6, scores * 1e9, scores + 1e9 - 1e-3):
+        assert (lp_reference(AlfProblem(other, 2), method).chosen == want).all()
+
+
+def test_small_scores_prove_nothing_by_being_small(rng: np.random.Generator) -> None:
+    """A poor assignment stays unproved at any scale, and the best one is proved at any scale and offset."""
+    scores = rng.random((16, 4))
+    poor = np.eye(4, dtype=bool)[np.arange(16) % 4]
+    for scale, offset in [(1.0, 0.0), (1e-12, 0.0), (1e12, 0.0), (1.0, 1e9)]:
+        problem = AlfProblem(scores * scale + offset, 1)
+        solution = lp_reference(problem)
+        assert solution.certificate is not None and solution.certificate.is_optimal()
+        assert not certificate(problem, solution.prices, poor).is_optimal()
+        run = alf_run(problem, "prop_inv", 0.5 * scale, steps=400)
+        assert run.final.is_optimal() and run.final.max_vio == 0.0
+
+
+def test_a_gap_counts_what_tokens_forgo_and_what_room_costs() -> None:
+    """By hand: tokens swapped (0.1 + 0.1 forgone at prices 0) where balance is free."""
+    problem = AlfProblem([[0.6, 0.5], [0.5, 0.6]], 1)
+    report = certificate(problem, [0.0, 0.0], [[False, True], [True, False]])
+    assert report.is_feasible and report.gap == pytest.approx(0.2)
+    assert report.dual == pytest.approx(dual_value(problem, [0.0, 0.0]))
+    assert report.at_stake == pytest.approx(0.2)

@@ -66,9 +66,22 @@ def test_growth_exponents_tell_the_shapes_apart() -> None:
 
 
 def test_an_empty_stream_is_refused() -> None:
-    """Nothing to learn from."""
-    with pytest.raises(ArgumentError, match="batches"):
-        online_run([], 1, BiasRule())
+    """Nothing to learn from; nor from NaN, nor from batches of different width."""
+    for batches in ([], [np.full((4, 3), np.nan)], [np.ones((4, 3)), np.ones((4, 5))]):
+        with pytest.raises(ArgumentError, match="batches"):
+            online_run(batches, 1, BiasRule())
+    with pytest.raises(ArgumentError, match="k"):
+        online_run([np.ones((4, 3))], 3, BiasRule())
+    with pytest.raises(ArgumentError, match="mu"):
+        regret_slope(4, 4, 1, 0.0)
+
+
+def test_an_empty_batch_is_no_update() -> None:
+    """Damped steps count updates, not batches."""
+    batch = np.random.default_rng(0).random((12, 3))
+    rule = BiasRule("sign_inv", 0.1)
+    with_gap = online_run([np.zeros((0, 3)), batch, batch], 1, rule).bias
+    assert with_gap.tolist() == online_run([batch, batch], 1, rule).bias.tolist()
 
 
 def test_drifting_streams_are_followed(rng: np.random.Generator) -> None:

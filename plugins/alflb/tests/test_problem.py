@@ -81,6 +81,10 @@ def test_load_violations_by_hand() -> None:
     assert max_vio([6, 2, 4]) == pytest.approx(0.5)
     assert min_vio([6, 2, 4]) == pytest.approx(0.5)
     assert max_vio([0, 0]) == 0.0
+    for bad in ([np.nan, 1.0], [], [-1.0, 3.0]):
+        for violation in (max_vio, min_vio):
+            with pytest.raises(ArgumentError, match="loads"):
+                violation(bad)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +96,39 @@ def test_load_violations_by_hand() -> None:
         ([[1.0, 2.0]], 2, "k"),
         ([[1.0, 2.0]], 0, "k"),
         ([[1.0, 2.0]], 1.5, "k"),
+        ([["a", "b"]], 1, "scores"),
+        ([[1.0, 2.0], [1.0]], 1, "scores"),
+        ([[1.0, 2.0j]], 1, "scores"),
     ],
 )
 def test_bad_input_is_refused_by_name(scores: object, k: object, argument: str) -> None:
     """The error carries the argument's name."""
     with pytest.raises(ArgumentError) as caught:
         AlfProblem(scores, k)  # type: ignore[arg-type]
+    assert caught.value.argument == argument
+
+
+@pytest.mark.parametrize(
+    ("scores", "bias", "k", "argument"),
+    [
+        ([[np.nan, 1.0, 2.0]], [0.0, 0.0, 0.0], 1, "scores"),
+        ([[np.nan, 2.0, 2.0]], [0.0, 0.0, 0.0], 2, "scores"),
+        ([[np.inf, 1.0, 2.0]], [0.0, 0.0, 0.0], 1, "scores"),
+        ([[0.5, 1.0, 2.0]], [np.nan, 0.0, 0.0], 1, "scores"),
+        ([[0.5, 1.0, 2.0]], [0.0, 0.0], 1, "bias"),
+        ([[0.5, 1.0, 2.0]], [0.0, 0.0, 0.0], 3, "k"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+def test_bare_routing_refuses_what_it_cannot_route(
+    scores: list[list[float]], bias: list[float], k: int, argument: str, engine: str
+) -> None:
+    """It is called without a problem too, and must not hand out rows with fewer than K choices."""
+    do = route
+    if engine == "compiled":
+        do = pytest.importorskip("sfumato_alflb.kernels", reason="needs the extra 'compiled'").route_compiled
+    with pytest.raises(ArgumentError) as caught:
+        do(np.array(scores), np.array(bias), k)
     assert caught.value.argument == argument
 
 

@@ -55,3 +55,7 @@ def test_negative_loads_are_refused() -> None:
     """Counts cannot be negative."""
     with pytest.raises(ArgumentError, match="loads"):
         BiasRule().delta(np.array([1, -1]), 1)
+    with pytest.raises(ArgumentError, match="n:"):
+        BiasRule("sign_inv").delta([1, 2], 0)
+    with pytest.raises(ArgumentError, match="mean_load"):
+        BiasRule("prop").delta([1, 2], 1, mean_load=-2.0)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .errors import ArgumentError
-from .problem import AlfProblem, affinity, checked_bias, dual_value, max_vio
+from .problem import AlfProblem, Floats, affinity, anchored, checked_bias, max_vio
 
 
 @attrs.frozen
@@ -21,7 +21,8 @@ class Certificate:
 
     objective: sum of the chosen scores. dual: the upper bound D(p). gap: dual - objective, in units of
     score; a proof of near optimality only when `is_feasible`, otherwise it may be negative and means
-    nothing. max_vio: (max load - L)/L.
+    nothing. max_vio: (max load - L)/L. at_stake: what choices can make of the objective, see `at_stake`.
+    rounding: bound on the gap's rounding error.
     """
 
     objective: float
@@ -29,10 +30,27 @@ class Certificate:
     gap: float
     max_vio: float
     is_feasible: bool
+    at_stake: float
+    rounding: float
 
     def is_optimal(self, tolerance: float = 1e-9) -> bool:
-        """Whether the assignment is proved optimal within `tolerance`, relative to the dual."""
-        return self.is_feasible and self.gap <= tolerance * max(1.0, abs(self.dual))
+        """Whether the assignment is proved optimal within `tolerance` of what is at stake."""
+        return self.is_feasible and self.gap <= tolerance * self.at_stake + self.rounding
+
+
+def at_stake(problem: AlfProblem) -> float:
+    """Return K times the sum of every token's range of scores: no two assignments differ by more.
+
+    The measure of what is small for an objective: unlike the objective itself it does not change when all
+    scores grow by a constant, and it scales with them.
+    """
+    return problem.k * float(np.ptp(problem.scores, axis=1).sum()) if problem.n_tokens else 0.0
+
+
+def rounding_of(problem: AlfProblem, bias: Floats) -> float:
+    """Return a bound on the rounding error of a gap at this bias."""
+    slots = problem.n_tokens * problem.k
+    return float(4 * np.finfo(np.float64).eps * slots * np.ptp(bias))
 
 
 def certificate(problem: AlfProblem, bias: ArrayLike, chosen: ArrayLike | None = None) -> Certificate:
@@ -51,11 +69,19 @@ def certificate(problem: AlfProblem, bias: ArrayLike, chosen: ArrayLike | None =
         )  # fmt: skip
     loads = mask.sum(axis=0)
     objective = affinity(problem, mask)
-    dual = dual_value(problem, bias, routing)
+    p = anchored(problem, bias)
+    # The gap is what tokens forgo plus what prices pay for room left. Summed like this, offsets of whole
+    # rows cancel before they can round, and an exactly balanced routing has a gap of exactly zero.
+    other = (mask != routing.chosen).any(axis=1)
+    moved = routing.chosen[other].astype(np.int8) - mask[other].astype(np.int8)
+    forgone = float(((problem.scores[other] + p) * moved).sum())
+    gap = forgone + float(p @ (loads - problem.capacity))
     return Certificate(
         objective=objective,
-        dual=dual,
-        gap=dual - objective,
+        dual=objective + gap,
+        gap=gap,
         max_vio=max_vio(loads, problem.mean_load),
         is_feasible=bool(loads.max(initial=0) <= problem.capacity),
+        at_stake=at_stake(problem),
+        rounding=rounding_of(problem, p),
     )

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .errors import ArgumentError
-from .problem import Floats, checked_bias, checked_k, checked_scores, route
+from .problem import Floats, checked_bias, checked_count, checked_k, checked_scores, route
+from .rules import checked_rate
 
 
 def pair_weight(
@@ -50,6 +51,7 @@ def iid_modulus(n_tokens: int, n_experts: int, weight: float) -> float:
 
 def uniform_modulus(n_tokens: int, n_experts: int) -> float:
     """Return mu = T * E / (E - 1), exact at p = 0 for scores i.i.d. uniform on [0, 1], whatever K."""
+    checked_count(n_experts, "n_experts", least=2)
     return n_tokens * n_experts / (n_experts - 1)
 
 
@@ -93,7 +95,7 @@ def estimate_convexity(
     row = np.arange(n_tokens)
     total = g + p
     margin = total[row, first] - total[row, second]
-    h = float(np.median(margin)) if bandwidth is None else float(bandwidth)
+    h = float(np.median(margin)) if bandwidth is None else checked_rate(bandwidth, "bandwidth")
     if not h > 0:
         raise ArgumentError(
             "bandwidth",

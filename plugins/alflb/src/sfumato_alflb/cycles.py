@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .problem import Floats, Ints
+from .errors import ArgumentError
+from .problem import Floats, Ints, as_floats
+from .rules import checked_rate
 
 
 class LatticeWatch:
@@ -35,6 +37,11 @@ def find_cycle(biases: Floats, u: float) -> tuple[int, int] | None:
 
     The biases are hashed as round((p - p0)/u), so a history logged in float32 works too.
     """
+    if checked_rate(u) == 0.0:
+        raise ArgumentError("u", "a number > 0", repr(u), "Without a step every bias repeats.")
+    biases = as_floats(biases, "biases", "an array [n, E]")
+    if biases.ndim != 2 or not biases.size or not np.isfinite(biases).all():
+        raise ArgumentError("biases", "a finite array [n, E] with n >= 1", f"shape {biases.shape}")
     watch = LatticeWatch()
     for n, point in enumerate(np.rint((biases - biases[0]) / u).astype(np.int64)):
         if watch.seen(point, n):

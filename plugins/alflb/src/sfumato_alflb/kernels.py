@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import MissingExtraError
-from .problem import AlfProblem, Bools, Floats, Ints, Routing
+from .errors import ArgumentError, MissingExtraError
+from .problem import AlfProblem, Bools, Floats, Ints, Routing, checked_k, refuse_non_finite
 
 try:
     from numba import njit
@@ -54,6 +54,7 @@ def _route(scores, bias, k, chosen, loads):  # type: ignore[no-untyped-def]
     hits = np.empty(_LANES, dtype=np.int64)
     loads[:] = 0
     value = 0.0
+    n_nan = 0
     for first in range(0, n_tokens, _LANES):
         lanes = min(_LANES, n_tokens - first)
         for lane in range(lanes):
@@ -79,6 +80,7 @@ def _route(scores, bias, k, chosen, loads):  # type: ignore[no-untyped-def]
                 chosen[first + lane, e] = hit
                 hits[lane] += hit
                 on_expert += hit
+                n_nan += turned[e, lane] != turned[e, lane]
             loads[e] += on_expert
         for lane in range(lanes):
             for j in range(k):
@@ -95,7 +97,8 @@ def _route(scores, bias, k, chosen, loads):  # type: ignore[no-untyped-def]
                         else:
                             chosen[first + lane, e] = False
                             loads[e] -= 1
-    return value
+    # Max and min pass over NaN, so it is counted.
+    return value if n_nan == 0 else np.nan
 
 
 @njit(cache=True, nogil=True)
@@ -131,7 +134,11 @@ def route_compiled(scores: Floats, bias: Floats, k: int) -> Routing:
     """Return what `problem.route` returns, bit for bit in choice and loads. Cost O(T*E*K), vectorised."""
     chosen: Bools = np.empty(scores.shape, dtype=np.bool_)
     loads: Ints = np.empty(scores.shape[1], dtype=np.int64)
+    if bias.shape != (scores.shape[1],):
+        raise ArgumentError("bias", f"a vector [E] with E = {scores.shape[1]}", f"shape {bias.shape}")
+    checked_k(k, scores.shape[1])
     value = _route(scores, bias, k, chosen, loads)
+    refuse_non_finite(value, scores)
     return Routing(chosen, loads, float(value))
 
 

@@ -45,7 +45,10 @@ def lp_reference(problem: AlfProblem, method: str = "highs") -> LpSolution:
     rule leaves plausible, then adds every pair that could still improve it until none can, so the answer
     is that of the full program. 'highs-ds' and 'highs-ipm' hand the full program to HiGHS's dual
     simplex or interior point. 'flow' is OR-Tools' minimum-cost flow (extra `flow`) on scores rounded to
-    multiples of max|g| * 2**-30.
+    multiples of 2**-30 times the largest range of a token's scores.
+    Solvers have absolute tolerances, so they are given scores whose rows end at 0 and whose largest range
+    is 1; the choice is the same.
+    Raises AlflbError when a solver ends otherwise than with a solution that is proved optimal.
     Cost: seconds to tens of seconds at T*E = 262,144; 'highs' is the fastest of the linear programs.
     """
     if method not in METHODS:
@@ -53,27 +56,45 @@ def lp_reference(problem: AlfProblem, method: str = "highs") -> LpSolution:
     begin = time.perf_counter()
     if problem.n_tokens == 0:
         raise ArgumentError("problem", "at least one token", "an empty batch")
+    unit, scaled = _scaled(problem)
+    prices: Floats | None = None
+    n_columns = problem.scores.size
     if method == "flow":
-        chosen, prices, n_columns = _min_cost_flow(problem), None, problem.scores.size
+        chosen = _min_cost_flow(scaled)
     elif method == "highs":
-        chosen, prices, n_columns = _priced(problem)
+        chosen, prices, n_columns = _priced(scaled)
     else:
         everything = np.ones_like(problem.scores, dtype=np.bool_)
-        chosen, prices, _ = _solve_columns(problem, everything, method)
-        n_columns = problem.scores.size
+        chosen, prices = _solve_columns(scaled, everything, method)
+    proof = None
+    if prices is not None:
+        prices = prices * unit
+        proof = certificate(problem, prices, chosen)
+        if not proof.is_optimal(1e-6):
+            raise AlflbError(
+                f"the answer of method={method!r} has a gap of {proof.gap:.3g} where {proof.at_stake:.3g} is "
+                "at stake, so it is not proved optimal. Try another method."
+            )
     return LpSolution(
         objective=affinity(problem, chosen),
         chosen=chosen,
         prices=prices,
-        certificate=None if prices is None else certificate(problem, prices, chosen),
+        certificate=proof,
         method=method,
         seconds=time.perf_counter() - begin,
         n_columns=n_columns,
     )
 
 
-def _solve_columns(problem: AlfProblem, columns: Bools, method: str) -> tuple[Bools, Floats, Floats]:
-    """Solve the program over the pairs in `columns` [T, E]; return the choice, prices and token duals."""
+def _scaled(problem: AlfProblem) -> tuple[float, AlfProblem]:
+    """Return the largest range of a token's scores, and the problem with rows that end at 0, divided by it."""
+    below = problem.scores - problem.scores.max(axis=1, keepdims=True)
+    unit = float(-below.min()) or 1.0
+    return unit, AlfProblem(below / unit, problem.k)
+
+
+def _solve_columns(problem: AlfProblem, columns: Bools, method: str) -> tuple[Bools, Floats]:
+    """Solve the program over the pairs in `columns` [T, E]; return the choice and the experts' prices."""
     from scipy.optimize import linprog
     from scipy.sparse import csr_matrix
 
@@ -100,7 +121,7 @@ def _solve_columns(problem: AlfProblem, columns: Bools, method: str) -> tuple[Bo
         )
     chosen = np.zeros_like(columns)
     chosen[token, expert] = result.x > 0.5
-    return chosen, np.asarray(result.ineqlin.marginals), -np.asarray(result.eqlin.marginals)
+    return chosen, np.asarray(result.ineqlin.marginals)
 
 
 def _priced(problem: AlfProblem) -> tuple[Bools, Floats, int]:
@@ -112,14 +133,13 @@ def _priced(problem: AlfProblem) -> tuple[Bools, Floats, int]:
     """
     from .run import alf_run
 
-    scale = float(np.ptp(problem.scores)) or 1.0
-    warm = alf_run(problem, "prop_inv", 0.5 * scale, steps=60).bias
+    warm = alf_run(problem, "prop_inv", 0.5, steps=60).bias
     total = problem.scores + warm
     kth = np.partition(total, problem.n_experts - problem.k, axis=1)[:, problem.n_experts - problem.k]
-    columns = total >= kth[:, None] - 0.02 * scale
+    columns = total >= kth[:, None] - 0.02
     columns |= _feasible(problem)
     while True:
-        chosen, prices, _ = _solve_columns(problem, columns, "highs-ds")
+        chosen, prices = _solve_columns(problem, columns, "highs-ds")
         inside = certificate(problem, prices, chosen)
         if inside.is_optimal(1e-10):
             return chosen, prices, int(columns.sum())
@@ -130,7 +150,7 @@ def _priced(problem: AlfProblem) -> tuple[Bools, Floats, int]:
             )
         total = problem.scores + prices
         kth = np.partition(total, problem.n_experts - problem.k, axis=1)[:, problem.n_experts - problem.k]
-        columns |= total >= kth[:, None] - 0.005 * scale
+        columns |= total >= kth[:, None] - 0.005
 
 
 def _feasible(problem: AlfProblem) -> Bools:
@@ -147,8 +167,7 @@ def _min_cost_flow(problem: AlfProblem) -> Bools:
     except ImportError as error:
         raise MissingExtraError("method='flow'", "flow") from error
     n_tokens, n_experts = problem.scores.shape
-    scale = 2.0**30 / max(float(np.abs(problem.scores).max()), 1e-300)
-    costs: Ints = -np.rint(problem.scores * scale).astype(np.int64)
+    costs: Ints = -np.rint(problem.scores * 2.0**30).astype(np.int64)
     token, expert = (a.ravel() for a in np.indices(problem.scores.shape))
     sink = n_tokens + n_experts
     flow: Any = min_cost_flow.SimpleMinCostFlow()

@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 
 from .errors import ArgumentError
-from .problem import Floats, Routing, checked_bias, max_vio, route
+from .problem import Floats, Routing, checked_bias, checked_k, checked_scores, max_vio, route
 from .rules import BiasRule
 
 Route = Callable[[Floats, Floats, int], Routing]
@@ -57,11 +57,14 @@ def online_run(
     elif engine != "numpy":
         raise ArgumentError("engine", "'numpy' or 'compiled'", repr(engine))
     rows: list[tuple[float, float, float, float]] = []
-    bias: Floats | None = None if p0 is None else np.array(p0, dtype=np.float64)
+    bias: Floats | None = p0
     total: Floats | None = None
-    for n, scores in enumerate(batches, start=1):
-        if bias is None:
-            bias = np.zeros(scores.shape[1])
+    n = 0
+    for batch in batches:
+        scores = checked_scores(batch, "batches")
+        bias = checked_bias(bias, scores.shape[1], "p0" if total is None else "batches")
+        checked_k(k, scores.shape[1])
+        n += scores.shape[0] > 0  # an empty batch is no update
         mean = scores.shape[0] * k / scores.shape[1]
         here = router(scores, bias, k)
         loss = excess = np.nan
@@ -72,11 +75,16 @@ def online_run(
             excess = loss - float((there.loads - mean) @ (bias - star))
         rows.append((loss, excess, max_vio(here.loads, mean), float(np.abs(bias).max())))
         total = here.loads.astype(np.float64) if total is None else total + here.loads
-        bias = bias + rule.delta(here.loads, n, mean)
+        bias = bias + rule.delta(here.loads, max(n, 1), mean)
     if bias is None or total is None:
         raise ArgumentError("batches", "at least one batch", "none")
     table = np.array(rows)
     return OnlineRun(np.cumsum(table[:, 0]), np.cumsum(table[:, 1]), table[:, 2], table[:, 3], total, bias)
+
+
+def _checked_mu(mu: float) -> None:
+    if not 0 < mu < np.inf:
+        raise ArgumentError("mu", "a number > 0", repr(mu), "Where mu is 0 there is no logarithmic bound.")
 
 
 def gradient_bound(n_tokens: int, n_experts: int, k: int) -> float:
@@ -86,6 +94,7 @@ def gradient_bound(n_tokens: int, n_experts: int, k: int) -> float:
 
 def regret_bound(n_batches: int, n_tokens: int, n_experts: int, k: int, mu: float) -> float:
     """Return G^2/(2 mu) (1 + ln N), the worst-case bound on the expected regret of step 1/(mu n)."""
+    _checked_mu(mu)
     return gradient_bound(n_tokens, n_experts, k) / (2.0 * mu) * (1.0 + float(np.log(n_batches)))
 
 
@@ -95,6 +104,7 @@ def regret_slope(n_tokens: int, n_experts: int, k: int, mu: float) -> float:
     Near the optimum ||A - L||^2 is the variance of the loads rather than its worst case. With uniform
     scores this is K (1 - K/E)(E - 1)/(2E), free of T.
     """
+    _checked_mu(mu)
     return n_tokens * k * (1.0 - k / n_experts) / (2.0 * mu)
 
 

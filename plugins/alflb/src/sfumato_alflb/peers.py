@@ -10,7 +10,18 @@ import attrs
 import numpy as np
 
 from .errors import ArgumentError
-from .problem import AlfProblem, Bools, Floats, route, top_k_stable
+from .problem import (
+    AlfProblem,
+    Bools,
+    Floats,
+    checked_bias,
+    checked_count,
+    checked_k,
+    checked_scores,
+    route,
+    top_k_stable,
+)
+from .rules import checked_rate
 
 
 @attrs.frozen(eq=False)
@@ -30,12 +41,6 @@ class PeerRouting:
         return (int(counts.min()), int(counts.max())) if counts.size else (0, 0)
 
 
-def _checked_count(value: int, argument: str) -> int:
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise ArgumentError(argument, "an integer >= 1", repr(value))
-    return int(value)
-
-
 def _kth_largest(values: Floats, k: int, axis: int) -> Floats:
     """Return the k-th largest along an axis (k = 1 is the maximum), or -inf beyond the end."""
     size = values.shape[axis]
@@ -51,7 +56,7 @@ def bip(problem: AlfProblem, sweeps: int = 4) -> PeerRouting:
     Source: after BIP-based balancing, arXiv:2502.15451 (our reading of it). With the ceiling of T*K/E for L.
     """
     q = np.zeros(problem.n_experts)
-    for _ in range(_checked_count(sweeps, "sweeps")):
+    for _ in range(checked_count(sweeps, "sweeps")):
         p = np.maximum(0.0, _kth_largest(problem.scores - q, problem.k + 1, axis=1))
         q = np.maximum(0.0, _kth_largest(problem.scores - p[:, None], problem.capacity + 1, axis=0))
         q = np.where(np.isfinite(q), q, 0.0)
@@ -69,7 +74,7 @@ def two_sided_quantile(problem: AlfProblem, sweeps: int = 8) -> PeerRouting:
     if problem.n_tokens == 0 or problem.capacity >= problem.n_tokens:
         return PeerRouting(problem.route(-q).chosen, -q)
     k, cap, n_experts, n_tokens = problem.k, problem.capacity, problem.n_experts, problem.n_tokens
-    for _ in range(_checked_count(sweeps, "sweeps")):
+    for _ in range(checked_count(sweeps, "sweeps")):
         row = np.partition(problem.scores - q, (n_experts - k - 1, n_experts - k), axis=1)
         p = 0.5 * (row[:, n_experts - k - 1] + row[:, n_experts - k])
         column = np.partition(problem.scores - p[:, None], (n_tokens - cap - 1, n_tokens - cap), axis=0)
@@ -84,17 +89,22 @@ def sinkhorn(problem: AlfProblem, tau: float = 0.05, iterations: int = 100) -> P
     does not change its order, so the routing is by g + tau * (log column factor): again a bias.
     Source: Cuturi, NeurIPS 2013; used for routing in BASE layers and S-BASE, arXiv:2202.01169.
     """
-    if not (np.isfinite(tau) and tau > 0):
-        raise ArgumentError("tau", "a number > 0", repr(tau))
+    _checked_tau(tau)
     column = np.zeros(problem.n_experts)
     if problem.n_tokens == 0:
         return PeerRouting(problem.route(column).chosen, column)
     log_kernel = problem.scores / tau
-    for _ in range(_checked_count(iterations, "iterations")):
+    for _ in range(checked_count(iterations, "iterations")):
         row = np.log(problem.k) - _logsumexp(log_kernel + column, axis=1)
         column = np.log(problem.mean_load) - _logsumexp(log_kernel + row[:, None], axis=0)
     bias = tau * (column - column.mean())
     return PeerRouting(problem.route(bias).chosen, bias)
+
+
+def _checked_tau(tau: float) -> float:
+    if checked_rate(tau, "tau") == 0.0:
+        raise ArgumentError("tau", "a number > 0", repr(tau))
+    return float(tau)
 
 
 def _logsumexp(values: Floats, axis: int) -> Floats:
@@ -123,8 +133,11 @@ def group_limited(problem: AlfProblem, bias: Floats, n_groups: int, top_groups: 
     token's traffic on few machines; they are a further constraint, so balance costs more affinity.
     Source: DeepSeek-V3, arXiv:2412.19437, section 2.1.2.
     """
-    size = problem.n_experts // n_groups if n_groups >= 1 else 0
-    if n_groups < 1 or problem.n_experts % n_groups:
+    bias = checked_bias(bias, problem.n_experts)
+    checked_count(n_groups, "groups")
+    checked_count(top_groups, "top_groups")
+    size = problem.n_experts // n_groups
+    if problem.n_experts % n_groups:
         raise ArgumentError("groups", f"a divisor of E = {problem.n_experts}", repr(n_groups))
     if not 1 <= top_groups <= n_groups or top_groups * size < problem.k:
         raise ArgumentError(
@@ -154,11 +167,10 @@ class SwitchOffsets:
     def __init__(
         self, n_experts: int, k: int, alpha: float = 0.01, learning_rate: float = 1.0, tau: float = 1.0
     ):
-        for name, value in (("alpha", alpha), ("learning_rate", learning_rate)):
-            if not (np.isfinite(value) and value >= 0):
-                raise ArgumentError(name, "a finite number >= 0", repr(value))
-        if not (np.isfinite(tau) and tau > 0):
-            raise ArgumentError("tau", "a number > 0", repr(tau))
+        checked_rate(alpha, "alpha")
+        checked_rate(learning_rate, "learning_rate")
+        _checked_tau(tau)
+        checked_k(k, n_experts)
         self.k, self.alpha, self.learning_rate, self.tau = k, alpha, learning_rate, tau
         self.offsets: Floats = np.zeros(n_experts)
 
@@ -177,6 +189,7 @@ class SwitchOffsets:
 
     def update(self, scores: Floats) -> Bools:
         """Route the batch [T, E] with the present offsets, take one step, and return the routing."""
+        scores = checked_scores(scores)
         if scores.shape[0] == 0:
             return np.zeros(scores.shape, dtype=np.bool_)
         _, gradient, chosen = self.loss_and_gradient(scores)

@@ -25,13 +25,31 @@ Bools = NDArray[np.bool_]
 _BLOCK = 32_768  # scores a block of `route`: 256 KiB of float64
 
 
+def as_floats(value: ArrayLike, argument: str, expected: str) -> Floats:
+    """Return a C-ordered float64 array, or raise ArgumentError for what is no array of real numbers."""
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind == "c":
+            raise TypeError("complex numbers")
+        return np.ascontiguousarray(array, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(argument, expected, f"{type(value).__name__} ({error})") from error
+
+
+def checked_count(value: Any, argument: str, least: int = 1) -> int:
+    """Return an integer >= least, or raise ArgumentError."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ArgumentError(argument, f"an integer >= {least}", repr(value))
+    return int(value)
+
+
 def checked_scores(value: ArrayLike, argument: str = "scores") -> Floats:
     """Return `value` as a C-ordered float64 array [T, E], or say what is wrong with it.
 
     Raises ArgumentError for a wrong rank, no experts, NaN or infinite entries, and InfeasibleError for
     a dead expert (a whole column of -inf), because every routing that must use it would loop forever.
     """
-    scores = np.ascontiguousarray(value, dtype=np.float64)
+    scores = as_floats(value, argument, "an array [T, E] of numbers")
     if scores.ndim != 2 or scores.shape[1] < 2:
         raise ArgumentError(argument, "an array [T, E] with E >= 2", f"shape {scores.shape}")
     if scores.shape[0] and not np.isfinite(scores).all():
@@ -62,7 +80,7 @@ def checked_bias(value: ArrayLike | None, n_experts: int, argument: str = "bias"
     """Return the bias as float64 [E]; None means zeros."""
     if value is None:
         return np.zeros(n_experts)
-    bias = np.array(value, dtype=np.float64)
+    bias = as_floats(value, argument, f"a vector [E] with E = {n_experts}").copy()
     if bias.shape != (n_experts,):
         raise ArgumentError(argument, f"a vector [E] with E = {n_experts}", f"shape {bias.shape}")
     if not np.isfinite(bias).all():
@@ -134,6 +152,8 @@ def top_k_stable(scores: Floats, k: int) -> Ints:
 
     Ties go to the lowest expert index. This is the reference that every faster path is tested against.
     """
+    if not 1 <= k <= scores.shape[-1]:
+        raise ArgumentError("k", f"an integer with 1 <= k <= {scores.shape[-1]}", repr(k))
     return np.argsort(-scores, axis=1, kind="stable")[:, :k].astype(np.int64)
 
 
@@ -142,8 +162,13 @@ def route(scores: Floats, bias: Floats, k: int) -> Routing:
 
     Finds only each row's K-th largest value (a partial sort of values, which vectorises, where a partial
     sort of indices does not) and compares against it. Cost O(T*E).
+    Raises ArgumentError for k outside 1..E-1, a bias of another length, and NaN or +inf anywhere; -inf bars
+    an expert from a token.
     """
     n_tokens, n_experts = scores.shape
+    checked_k(k, n_experts)
+    if np.shape(bias) != (n_experts,):
+        raise ArgumentError("bias", f"a vector [E] with E = {n_experts}", f"shape {np.shape(bias)}")
     chosen = np.empty(scores.shape, dtype=np.bool_)
     loads = np.zeros(n_experts, dtype=np.int64)
     value = 0.0
@@ -165,7 +190,15 @@ def route(scores: Floats, bias: Floats, k: int) -> Routing:
             counts = _column_counts(picked)
         loads += counts
         value += float(part[:n, n_experts - k :].sum())
+    refuse_non_finite(value, scores)
     return Routing(chosen, loads, value)
+
+
+def refuse_non_finite(value: float, scores: Floats) -> None:
+    """Raise ArgumentError when a routing's value shows that a NaN or infinity was chosen: sorting puts them first."""
+    if not np.isfinite(value):
+        bad = int((~np.isfinite(scores)).sum())
+        raise ArgumentError("scores", "finite scores and biases", f"{bad} scores that are NaN or infinite")
 
 
 def _column_counts(chosen: Bools) -> Ints:
@@ -215,7 +248,10 @@ def dual_value(problem: AlfProblem, bias: ArrayLike, routing: Routing | None = N
 
 def affinity(problem: AlfProblem, chosen: ArrayLike) -> float:
     """Return the objective: the sum of the unbiased scores of the chosen pairs."""
-    return float(np.einsum("te,te->", problem.scores, np.asarray(chosen, dtype=np.float64)))
+    mask = np.asarray(chosen, dtype=np.float64)
+    if mask.shape != problem.scores.shape:
+        raise ArgumentError("chosen", f"an array {problem.scores.shape}", f"shape {mask.shape}")
+    return float(np.einsum("te,te->", problem.scores, mask))
 
 
 def switching_benefit(problem: AlfProblem, bias: ArrayLike, new_bias: ArrayLike) -> float:
@@ -228,17 +264,27 @@ def switching_benefit(problem: AlfProblem, bias: ArrayLike, new_bias: ArrayLike)
 
 
 def max_vio(loads: ArrayLike, mean_load: float | None = None) -> float:
-    """Return (max load - L)/L, dimensionless; 0 is perfect balance. Empty batches give 0.
+    """Return (max load - L)/L, dimensionless; 0 is perfect balance. Loads that are all zero give 0.
 
+    Raises ArgumentError for loads that are no counts: NaN must not read as perfect balance.
     Source: arXiv:2408.15664 (MaxVio_batch for one batch, MaxVio_global for summed counts).
     """
-    loads = np.asarray(loads, dtype=np.float64)
-    mean = float(loads.mean()) if mean_load is None else mean_load
+    loads, mean = checked_loads(loads, mean_load)
     return float(loads.max() / mean - 1.0) if mean > 0 else 0.0
 
 
 def min_vio(loads: ArrayLike, mean_load: float | None = None) -> float:
-    """Return (L - min load)/L, dimensionless; 1 means that an expert got nothing."""
-    loads = np.asarray(loads, dtype=np.float64)
-    mean = float(loads.mean()) if mean_load is None else mean_load
+    """Return (L - min load)/L, dimensionless; 1 means that an expert got nothing. Raises as `max_vio`."""
+    loads, mean = checked_loads(loads, mean_load)
     return float(1.0 - loads.min() / mean) if mean > 0 else 0.0
+
+
+def checked_loads(value: ArrayLike, mean_load: float | None = None) -> tuple[Floats, float]:
+    """Return loads [E] as float64 and their mean L, or raise ArgumentError."""
+    loads = as_floats(value, "loads", "a vector [E] of counts >= 0")
+    if loads.ndim != 1 or not loads.size or not np.isfinite(loads).all() or (loads < 0).any():
+        raise ArgumentError("loads", "a vector [E] of counts >= 0", repr(loads.tolist()))
+    mean = float(loads.mean()) if mean_load is None else float(mean_load)
+    if not 0 <= mean < np.inf:
+        raise ArgumentError("mean_load", "a finite number >= 0", repr(mean_load))
+    return loads, mean

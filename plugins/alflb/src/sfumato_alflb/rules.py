@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .errors import ArgumentError
-from .problem import Floats
+from .problem import Floats, checked_loads
 
 # name -> (direction, damping): `direction` is sign or proportional, damping divides u by a power of n.
 _FORMS: dict[str, tuple[str, float]] = {
@@ -59,7 +59,8 @@ class BiasRule:
 
     @mu.validator
     def _check_mu(self, _: Any, value: float | None) -> None:
-        if self.name == "ogd" and not (value is not None and np.isfinite(value) and value > 0):
+        given = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        if self.name == "ogd" and not (given and 0 < float(value or 0.0) < np.inf):
             raise ArgumentError("mu", "a number > 0 with rule 'ogd'", repr(value), "Estimate it first.")
 
     @property
@@ -85,10 +86,9 @@ class BiasRule:
 
         mean_load: L; the mean of the loads when None. An empty batch gives no change.
         """
-        loads = np.asarray(loads, dtype=np.float64)
-        if loads.ndim != 1 or not np.isfinite(loads).all() or (loads < 0).any():
-            raise ArgumentError("loads", "a vector [E] of counts >= 0", repr(loads.tolist()))
-        mean = float(loads.mean()) if mean_load is None else float(mean_load)
+        loads, mean = checked_loads(loads, mean_load)
+        if n < 1:
+            raise ArgumentError("n", "an integer >= 1, the number of the update", repr(n))
         if mean == 0.0:
             return np.zeros_like(loads)
         gap = mean - loads

@@ -8,10 +8,10 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .certificates import Certificate, certificate
+from .certificates import Certificate, at_stake, certificate, rounding_of
 from .cycles import LatticeWatch
 from .errors import ArgumentError
-from .problem import AlfProblem, Floats, Ints, anchored, checked_bias
+from .problem import AlfProblem, Floats, Ints, anchored, checked_bias, checked_count
 from .rules import BiasRule
 
 ENGINES = ("numpy", "compiled")
@@ -75,8 +75,7 @@ def alf_run(
     Source: arXiv:2408.15664, algorithm 1, on the stylised fixed scores of arXiv:2512.03915.
     """
     rule = rule if isinstance(rule, BiasRule) else BiasRule(rule, u)
-    if isinstance(steps, bool) or int(steps) != steps or steps < 0:
-        raise ArgumentError("steps", "an integer >= 0", repr(steps))
+    checked_count(steps, "steps", least=0)
     start = checked_bias(p0, problem.n_experts, "p0")
     router = _engine(problem, engine)
     mean = problem.mean_load
@@ -84,21 +83,22 @@ def alf_run(
     lattice = np.zeros(problem.n_experts, dtype=np.int64)
     watch = LatticeWatch() if on_lattice else None
     bias = start.copy()
+    tolerance = 1e-9 * at_stake(problem)
     rows: list[tuple[float, float, float]] = []
     kept_loads: list[Ints] = []
     kept_biases: list[Floats] = []
     for n in range(steps + 1):
         loads, objective = router.loads_and_objective(bias)
         shifted = anchored(problem, bias)
-        value = objective + float(loads @ shifted)
-        dual = value - problem.capacity * float(shifted.sum())
-        rows.append((float(loads.max()) / mean - 1.0 if mean else 0.0, dual, objective))
+        # D(p) of a routing at p itself: exactly the objective where the loads are exactly even.
+        gap = float(shifted @ (loads - problem.capacity))
+        rows.append((float(loads.max()) / mean - 1.0 if mean else 0.0, objective + gap, objective))
         if keep_loads:
             kept_loads.append(loads.copy())
         if keep_biases:
             kept_biases.append(bias + rule.u * lattice[0])
         feasible = mean == 0 or loads.max() <= problem.capacity
-        if stop_when_optimal and feasible and dual - objective <= 1e-9 * max(1.0, abs(dual)):
+        if stop_when_optimal and feasible and gap <= tolerance + rounding_of(problem, shifted):
             break
         if watch is not None and watch.seen(lattice, n) and stop_at_cycle:
             break

@@ -8,7 +8,8 @@ import attrs
 import numpy as np
 
 from .errors import ArgumentError
-from .problem import Floats
+from .problem import Floats, checked_count
+from .rules import checked_rate
 
 FIXED_KINDS = ("unif", "skew", "peaked")
 STREAM_KINDS = ("iid", "walk", "shift")
@@ -22,6 +23,8 @@ def fixed_scores(kind: str, n_tokens: int, n_experts: int, rng: np.random.Genera
     softmax gate. With `numpy.random.default_rng(0)`, T = 4096, E = 64, the first two are the matrices that
     this package's reference figures rest on.
     """
+    checked_count(n_tokens, "n_tokens", least=0)
+    checked_count(n_experts, "n_experts", least=2)
     if kind == "unif":
         return rng.random((n_tokens, n_experts))
     if kind not in FIXED_KINDS:
@@ -42,11 +45,11 @@ class StreamSpec:
     adds a normal step of size `drift` to each, every batch; 'shift' draws them anew halfway through.
     """
 
-    n_tokens: int = 256
-    n_experts: int = 16
+    n_tokens: int = attrs.field(default=256, converter=lambda n: checked_count(n, "n_tokens", least=0))
+    n_experts: int = attrs.field(default=16, converter=lambda n: checked_count(n, "n_experts", least=2))
     kind: str = attrs.field(default="iid", validator=attrs.validators.in_(STREAM_KINDS))
-    spread: float = 0.15
-    drift: float = 1e-3
+    spread: float = attrs.field(default=0.15, converter=lambda x: checked_rate(x, "spread"))
+    drift: float = attrs.field(default=1e-3, converter=lambda x: checked_rate(x, "drift"))
 
 
 class ScoreStream:

@@ -184,6 +184,8 @@ def approximate_balance(
     """
     if problem.n_tokens == 0:
         raise ArgumentError("problem", "at least one token", "an empty batch")
+    if checked_rate(u) == 0.0:
+        raise ArgumentError("u", "a number > 0", repr(u), "Without a step nothing ever moves.")
     m = window_count(problem, u)
     bound = (problem.n_experts - 1) * m
     run = alf_run(

@@ -1,5 +1,8 @@
 """One GPU kernel for sigmoid or softmax, bias, top-k and the load histogram. Needs triton and CUDA.
 
+Without a GPU it can be run, slowly, by triton's own interpreter (TRITON_INTERPRET=1): that checks what it
+computes, not how fast.
+
 A program handles BLOCK_T tokens and keeps all E scores of each in registers. The k best experts are
 found by k masked arg-max passes (k <= 8, so this beats sorting). Loads are first added up within the
 block, by summing one-hot rows, and reach memory with one atomic per expert per block.
@@ -7,14 +10,21 @@ Ties go to the lowest expert index, so this path equals the stable reference, wh
 """
 
 # No `from __future__ import annotations`: triton reads `tl.constexpr` from the signature.
+import os
+
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
-from .errors import ArgumentError
+from .errors import ArgumentError, MissingExtraError
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError as error:
+    raise MissingExtraError("kernel='triton'", "triton") from error
 
 MAX_EXPERTS, MAX_K = 256, 8
+LEAST = tl.constexpr(-3.0e38)
 
 
 @triton.jit
@@ -40,12 +50,17 @@ def _route_kernel(
         scores = 1.0 / (1.0 + tl.exp(-logits))
     tl.store(scores_ptr + token[:, None] * E + expert[None, :], scores, mask=inside)
     bias = tl.load(bias_ptr + expert, mask=is_expert, other=0.0)
-    left = tl.where(is_expert[None, :], scores + bias[None, :], -float("inf"))
+    total = scores + bias[None, :]
+    # NaN and -inf become the least finite number, so that every slot gets an expert of its own and none
+    # of the padding beyond E, whatever the router was fed; -inf is for padding and for experts taken.
+    total = tl.where(total > LEAST, total, LEAST)
+    left = tl.where(is_expert[None, :], total, -float("inf"))
     counted = is_token
     if MASKED:
         counted = counted & (tl.load(mask_ptr + token, mask=is_token, other=0) != 0)
     histogram = tl.zeros((BLOCK_E,), dtype=tl.int32)
-    for slot in tl.static_range(K):
+    # A loop, not tl.static_range: unrolled, the code for E=64, K=6 is five times as long.
+    for slot in range(K):
         best = tl.argmax(left, axis=1, tie_break_left=True)
         tl.store(experts_ptr + token * K + slot, best.to(tl.int64), mask=is_token)
         hit = expert[None, :] == best[:, None]
@@ -76,12 +91,12 @@ def fused_route(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return experts int64 [..., K], scores float32 [..., E] (differentiable) and counts int64 [E].
 
-    logits: float32 [..., E] on a CUDA device, E <= 256. bias: float32 [E]. k <= 8, best expert first.
+    logits: float32 [..., E] on a CUDA device (or anywhere in triton's interpreter), E <= 256. bias: float32 [E]. k <= 8, best expert first.
     mask: bool [...], True for tokens to count.
     Raises ArgumentError for another device or a size beyond the kernel; use kernel='eager' there.
     """
     n_experts = logits.shape[-1]
-    if not logits.is_cuda:
+    if not logits.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
         raise ArgumentError("kernel", "logits on a CUDA device", f"{logits.device}", "Use kernel='eager'.")
     if n_experts > MAX_EXPERTS or not 1 <= k <= min(MAX_K, n_experts - 1):
         raise ArgumentError(
