@@ -39,12 +39,15 @@ def belief(view: RunView) -> list[Any]:
         captions.append(f"step {t}, {done}; {belief_in_words(model, believed.belief)}")
         if t >= len(observations) or t >= len(actions):
             break
+        done = f"action {int(actions[t])}, observed {int(observations[t])}, reward {float(rewards[t]):g}"
+        if t == len(actions) - 1:
+            captions[-1] += f"; then {done}, and the episode is over"
+            break
         try:
             believed.update(int(actions[t]), int(observations[t]))
         except DegenerateBelief:
             captions[-1] += "; from here the particles of this drawing no longer explain what was seen"
             break
-        done = f"action {int(actions[t])}, observed {int(observations[t])}, reward {float(rewards[t]):g}"
     alt = (
         f"The belief over the map in {len(frames)} steps: shades of blue for what may be where, green for the robot, orange "
         f"rings for the truth that the planner does not see. {captions[0]}. In the end: {captions[-1]}."
