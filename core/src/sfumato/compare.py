@@ -14,6 +14,7 @@ import numpy as np
 
 from sfumato import config, seeding, stats
 from sfumato.errors import UnknownName, UsageError, did_you_mean
+from sfumato.index import Index
 from sfumato.records import ComponentRef, Limits, RunRecord, Status
 from sfumato.store import Store, canonical
 
@@ -80,17 +81,18 @@ def select(store: Store, name: str) -> list[RunRecord]:
 
     Raises UnknownName, suggesting the nearest, when nothing fits.
     """
-    records = [r for i in store.ids() if (r := store.record(i)) is not None and r.status is Status.OK]
+    with Index(store) as index:
+        runs = list(index.summaries(status=Status.OK.value))
     meanings = (
-        [r for r in records if r.run_id.startswith(name) and len(name) >= 4],
-        [r for r in records if r.label == name],
-        [r for r in records if r.spec.solver.name == name],
-        [r for r in records if name in r.label.split()],
+        [s for s in runs if s.run_id.startswith(name) and len(name) >= 4],
+        [s for s in runs if s.label == name],
+        [s for s in runs if s.solver == name],
+        [s for s in runs if name in s.label.split()],
     )
     for found in meanings:
         if found:
-            return found
-    known = sorted({r.spec.solver.name for r in records} | {r.label for r in records})
+            return [record for s in found if (record := store.record(s.run_id)) is not None]
+    known = sorted({s.solver for s in runs} | {s.label for s in runs})
     raise UnknownName(f"no finished run named {name!r} in {store.root}.{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}.")
 
 

@@ -316,25 +316,26 @@ class Store:
             count += each.error != STOPPED
         return count
 
-    def ids(self) -> list[str]:
-        """Return the ids of all runs that have a folder; foreign files and folders are passed over."""
+    def ids(self, prefix: str = "") -> list[str]:
+        """Return the ids of all runs, or of those that begin with a prefix; foreign files and folders are passed over."""
         try:
-            return sorted(e.name for e in os.scandir(self.runs) if e.is_dir() and (Path(e.path) / "spec.json").exists())
-        except FileNotFoundError:
+            with os.scandir(self.runs) as entries:
+                named = [e for e in entries if e.name.startswith(prefix)]
+            return sorted(e.name for e in named if os.path.exists(e.path + "/spec.json"))
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def find(self, prefix: str) -> str:
         """Return the one run id that begins with `prefix`; raises UnknownName."""
         if re.fullmatch(r"[0-9a-f]{16}", prefix) and (self.folder(prefix) / "spec.json").exists():
             return prefix
-        ids = self.ids()
-        hits = [i for i in ids if i.startswith(prefix)]
+        hits = self.ids(prefix)
         if len(hits) == 1:
             return hits[0]
         if hits:
             raise UnknownName(f"{prefix!r} fits {len(hits)} runs: {', '.join(hits[:5])}. Give more of the id.")
         raise UnknownName(
-            f"no run {prefix!r} in {self.root}.{did_you_mean(prefix, ids)} 'sfumato status' lists the runs."
+            f"no run {prefix!r} in {self.root}.{did_you_mean(prefix, self.ids())} 'sfumato status' lists the runs."
         )
 
     def rows(self, run_id: str) -> Iterator[dict[str, Any]]:
