@@ -1,6 +1,10 @@
 """`ofs/tuned` on another plugin's solver: tuned online under a deadline, beside every fixed value on the same episodes.
 
-    python benchmarks/study_tuned.py      # needs sfumato-vopp[numba] beside this package
+    python benchmarks/study_tuned.py              # needs sfumato-vopp[numba] beside this package
+    python benchmarks/study_tuned.py resample     # the expected regret, from the episodes that the first one wrote down
+
+One run's regret is mostly the luck of its episodes. So the tuner is also played many times on episodes drawn from those of the
+fixed values, where each value's mean is known.
 
 Fixed values run on the same worlds, timed in the same way; regret is to the best of them that keeps the deadline. Times are
 this process's CPU seconds, because other programs shared the machine.
@@ -106,6 +110,42 @@ def main(name: str) -> None:
     out.write_text(json.dumps(facts) + "\n")
 
 
+class Drawn:
+    """Stands for the inner policy: its episodes are drawn from a table."""
+
+    def reset(self, start: Any, rng: Any) -> None:
+        return
+
+
+def resample(name: str, n_episodes: int = 100, n_repeats: int = 60) -> None:
+    """Print expected regret and late episodes for several widths of the bounds."""
+    facts = json.loads((Path(__file__).parent / f"study_tuned_{name}.json").read_text())
+    deadline = facts["study"]["deadline_seconds"]
+    rewards = [np.array(v["reward"]) for v in facts["fixed"].values()]
+    seconds = [np.array(v["seconds"]) for v in facts["fixed"].values()]
+    best = max(r.mean() for r, s in zip(rewards, seconds, strict=True) if s.mean() <= deadline)
+    print(
+        f"{n_repeats} times {n_episodes} episodes; the best fixed value within the deadline earns {best:.1f} an episode\n"
+    )
+    print("| beta | expected regret an episode | late episodes |\n|---|---|---|")
+    for beta in (0.1, 0.25, 0.5, 1.0):
+        regret, late = np.zeros(n_repeats), np.zeros(n_repeats)
+        for k in range(n_repeats):
+            rng = np.random.default_rng(k)
+            config = TunedConfig(
+                values=tuple(range(len(rewards))), deadline_seconds=deadline, beta=beta, warmup=0
+            )
+            policy = TunedPolicy(config, [Drawn()] * len(rewards))  # type: ignore[list-item]
+            for _ in range(n_episodes):
+                policy.reset(None, rng)  # type: ignore[arg-type]
+                j, i = policy._arm, rng.integers(len(rewards[policy._arm]))
+                policy._reward, policy._seconds = float(rewards[j][i]), [float(seconds[j][i])]
+                regret[k] += (best - rewards[j].mean()) / n_episodes
+                late[k] += seconds[j][i] > deadline
+        low, high = interval(regret)
+        print(f"| {beta:g} | {regret.mean():.2f} [{low:.2f}, {high:.2f}] | {late.mean():.1f} |", flush=True)
+
+
 def show(name: str, reward: np.ndarray, seconds: np.ndarray, deadline: float) -> None:
     low, high = interval(reward)
     print(
@@ -115,5 +155,7 @@ def show(name: str, reward: np.ndarray, seconds: np.ndarray, deadline: float) ->
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or STUDIES:
-        main(wanted)
+    if sys.argv[1:] == ["resample"]:
+        resample("vopp")
+    else:
+        main("vopp")
