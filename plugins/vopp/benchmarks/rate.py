@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import sys
 import time
 from types import SimpleNamespace
@@ -78,12 +79,45 @@ def released(path: str, n: int, rocks: int, size: int, depth: int, seconds: floa
     return best
 
 
+def pomdp_py_rate(seconds: float) -> float:
+    """Return steps per CPU second of pomdp_py's POMCP on its own RockSample(7,8), our map, or raise ImportError."""
+    import pomdp_py
+    from pomdp_py.problems.rocksample import rocksample_problem as theirs
+
+    model = RockSample(7, 8)
+    state = theirs.State((0, 3), tuple(theirs.RockType.random() for _ in range(8)), False)
+    belief = theirs.init_particles_belief(8, 1000, state)
+    problem = theirs.RockSampleProblem(7, 8, state, {tuple(rock): i for i, rock in enumerate(model.rocks)}, belief)
+    agent = problem.agent
+    counted, sample = [0], agent.transition_model.sample
+
+    def counting(state, action):  # type: ignore[no-untyped-def]
+        counted[0] += 1
+        return sample(state, action)
+
+    agent.transition_model.sample = counting
+    best = 0.0
+    for _ in range(3):
+        planner = pomdp_py.POMCP(
+            max_depth=40, discount_factor=0.95, planning_time=seconds, exploration_const=20, rollout_policy=agent.policy_model
+        )
+        counted[0], began = 0, time.process_time()
+        planner.plan(agent)
+        best = max(best, counted[0] / (time.process_time() - began))
+        agent.tree = None
+    return best
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--vopp-reference")
     options = parser.parse_args()
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        torch.set_num_threads(1)
     print(f"{'problem':18} {'planner':34} {'steps/CPU s':>12} {'last/first third':>17} {'MB':>7}")
     rates = {}
     for model, name in ((RockSample(7, 8), "RockSample(7,8)"), (Tag(), "Tag"), (Mars(7, 8), "MARS(7,8)")):
@@ -95,18 +129,25 @@ def main() -> None:
                 rates[name, n, backup] = rate
                 print(f"{name:18} {f'VOPP numba n={n} backup={backup}':34} {rate:12.3g} {fall:17.2f} {mb:7.0f}", flush=True)
     model = RockSample(7, 8)
-    for backend in ("numpy", "torch"):
+    for backend, n in (("numpy", 1000), ("torch", 1000), ("torch", 4000), ("torch", 20_000)):
         try:
-            planner = VOPP(model, SearchConfig(n_episodes=1000), backend=backend)
+            planner = VOPP(model, SearchConfig(n_episodes=n), backend=backend)
         except ImportError as reason:
             print(f"RockSample(7,8)    VOPP {backend}: skipped, {reason}")
             continue
         rate, fall, mb = ours(planner, model, options.seconds)
-        print(f"{'RockSample(7,8)':18} {f'VOPP {backend} n=1000':34} {rate:12.3g} {fall:17.2f} {mb:7.0f}", flush=True)
+        print(f"{'RockSample(7,8)':18} {f'VOPP {backend} n={n}':34} {rate:12.3g} {fall:17.2f} {mb:7.0f}", flush=True)
     planner = POMCP(model, POMCPConfig(leaf="rollout"))
     planner.warmup()
-    rate, fall, mb = ours(planner, model, options.seconds)
-    print(f"{'RockSample(7,8)':18} {'POMCP numba, rollouts':34} {rate:12.3g} {fall:17.2f} {mb:7.0f}", flush=True)
+    pomcp, fall, mb = ours(planner, model, options.seconds)
+    print(f"{'RockSample(7,8)':18} {'POMCP numba, rollouts':34} {pomcp:12.3g} {fall:17.2f} {mb:7.0f}", flush=True)
+    try:
+        rate = pomdp_py_rate(max(1.0, options.seconds))
+        print(f"{'RockSample(7,8)':18} {'pomdp_py POMCP, rollouts':34} {rate:12.3g}", flush=True)
+        print(f"{'':18} ratio our POMCP / pomdp_py's: {pomcp / rate:.0f}")
+        print(f"{'':18} ratio VOPP numba n=1000 / pomdp_py's POMCP: {rates['RockSample(7,8)', 1000, 'visited'] / rate:.0f}")
+    except ImportError as reason:
+        print(f"pomdp_py: skipped, {reason}")
     if not options.vopp_reference:
         print("released VOPP: skipped, give --vopp-reference PATH of a checkout of RDLLab/VOPP")
         return

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-pomdp_py = pytest.importorskip("pomdp_py", reason="pomdp_py is an extra")
+pytest.importorskip("pomdp_py", reason="pomdp_py is an extra")
 pytest.importorskip("numba", reason="tables are searched by the compiled backend")
+import pomdp_py
 from pomdp_py.problems.tiger.tiger_problem import TigerProblem
 
 from sfumato_vopp import ModelError, RockSample, SearchConfig, Tiger

@@ -247,6 +247,12 @@ class OnlinePlanner:
         psi, visits, values, value = tree.root() if root is None else root
         if not np.any(visits > 0):
             raise ModelError("the search ended before any action was tried; give max_nodes or the budget more room")
+        if np.isnan(psi[visits > 0]).any():
+            which = int(np.flatnonzero((visits > 0) & np.isnan(psi))[0])
+            raise ModelError(
+                f"expected finite values, got NaN for action {which}: the model's value hint, or a state it returned, is not a "
+                "number; check_model(model, rng) may say more"
+            )
         policy = self._policy(psi, visits)
         positive = policy[policy > 0]
         action = int(np.argmax(np.where(visits > 0, psi, -np.inf)))
