@@ -47,3 +47,12 @@ def test_an_unknown_level_is_refused_with_those_that_exist(tmp_path):
     done = run(cli.traces, "--level", "medium", "-o", tmp_path / "t")
     assert done.exit_code == 2
     assert "legacy-hard" in done.output
+
+
+def test_traces_with_losses_teach_recovery_and_are_refused_where_the_release_has_none(tmp_path):
+    out = tmp_path / "t.jsonl"
+    assert run(cli.traces, "--level", "micro", "--pairs", 4, "--losses", 1, "-o", out).exit_code == 0
+    assert all("lost_from" in record["meta"] for record in read_jsonl(out, regime="persistent"))
+    assert not any("lost_from" in record["meta"] for record in read_jsonl(out, regime="stateless"))
+    refused = run(cli.traces, "--losses", 0.5, "--format", "paper", "-o", out)
+    assert (refused.exit_code, "losses: expected profile matched" in refused.output) == (2, True)

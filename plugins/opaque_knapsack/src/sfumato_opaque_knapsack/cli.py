@@ -46,19 +46,31 @@ def _show(figures: dict[str, Any], as_json: bool) -> None:
 )
 @click.option("--cues", type=click.Choice(["none", "globals_list"]), default="none", show_default=True)
 @click.option(
+    "--losses",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of persistent episodes in which the state is lost and the expert recovers.",
+)
+@click.option(
     "--model", type=_FOLDER, default=None, help="Count tokens with this model's tokenizer; else words."
 )
 @click.option("-o", "--out", type=_FILE, required=True, help="JSONL file to write.")
 @click.option("--json", "as_json", is_flag=True)
 def traces(
     level: str, pairs: int, first_seed: int, style: str, profile: str, prompt: str, format_: str,
-    cues: str, model: Path | None, out: Path, as_json: bool,
+    cues: str, losses: float, model: Path | None, out: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Write paired traces of scripted experts, both halves of each pair checked against each other."""
     from sfumato_opaque_knapsack.metrics import count_words
     from sfumato_opaque_knapsack.traces import TraceSettings, make_pairs, write_jsonl
 
-    settings = TraceSettings(level.replace("-", "_"), style, profile, prompt, format_, cues=cues)
+    try:
+        settings = TraceSettings(
+            level.replace("-", "_"), style, profile, prompt, format_, cues=cues, losses=losses
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     count, name = count_words, "words"
     if model is not None:
         from transformers import AutoTokenizer
