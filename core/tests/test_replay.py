@@ -137,6 +137,18 @@ def test_a_replay_without_its_data_is_undecided(sfumato, tmp_path):
     assert "the data file figure.txt is another one" in other.stderr
 
 
+def test_a_replay_that_was_cut_off_is_undecided(store, make_jobs, listener, tmp_path):
+    """A time limit that the run kept and the replay does not, on a busy machine: nothing is broken."""
+    there = tmp_path / "slow"
+    (job,) = make_jobs("toys/echo", "toys/noisy", solver_settings={"slow_file": str(there)}, limits={"seconds": 8})
+    (record,) = sweep(store, plan(store, [job]), LocalExecutor(1, "run"), listener, threading.Event())
+    assert record.status == "ok"
+    there.touch()
+    result = replay(store, job.run_id, tmp_path / "scratch")
+    assert result.kept is None
+    assert "it cannot be told: the replay ended timeout: passed its time limit of 8 s. The run once kept" in result.found
+
+
 @pytest.mark.parametrize(("solver", "alone"), [("toys/noop", True), ("toys/timed", False)])
 def test_a_replay_keeps_off_a_run_that_is_timed(solver, alone, store, make_jobs, listener, tmp_path, monkeypatch):
     """While one holds the machine, it waits, and says so; a timed run's replay waits for all others."""

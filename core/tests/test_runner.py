@@ -52,6 +52,8 @@ def test_a_change_of_a_data_file_makes_a_run_stale(sfumato, tmp_path):
     for _ in range(2):  # the second time from what is known of the file
         status = sfumato(*there, check=0).stdout
         assert "ok stale" in status
+        (line,) = sfumato(*there, "--json", check=0).stdout.splitlines()
+        assert json.loads(line)["stale"].startswith("the data file figure.txt has changed since")
         assert f"stale, 1 of them: the data file figure.txt has changed since ({digest} then" in status
     assert "stale" not in sfumato("status", "--data-dir", str(tmp_path / "nowhere"), check=0).stdout
     kept = sfumato(*words, "--reuse-stale", "--json", check=0)

@@ -25,6 +25,13 @@ from sfumato.trace import read_trace
 
 LEVEL = 0.001
 """Two-sided level of the test under the promise `statistical`, over all metrics together (Bonferroni)."""
+ADVICE = {
+    Status.FAILED: "",  # the error says what is lacking, and how to get it
+    Status.TIMEOUT: "The run once kept that limit: replay it when the machine is less busy.",
+    Status.KILLED: "Free memory, or find who killed it, then replay again.",
+    Status.INTERRUPTED: "Replay again.",
+}
+"""What to do about a replay that did not come to its end."""
 N_FLIPS = 20_000
 EXACT_UP_TO = 16
 
@@ -90,8 +97,7 @@ def _verdict(
     if second.status in (Status.FAILED, Status.UNSUPPORTED) and not second.error.startswith(LACKING):
         return attrs.evolve(result, kept=False, found=f"the replay ended {second.status.value}: {second.error}")
     if second.status is not Status.OK:
-        advice = "" if second.status is Status.FAILED else f" {second.advice}"
-        found = f"it cannot be told: the replay ended {second.status.value}: {second.error}{advice}"
+        found = f"it cannot be told: the replay ended {second.status.value}: {second.error}. {ADVICE[second.status]}".rstrip()
         return attrs.evolve(result, kept=None, found=found)
     if first.promise == "bits":
         return _bits(result, first, second, store, again)

@@ -24,7 +24,7 @@ STANDINGS = ("ok", "failed", "timeout", "killed", "unsupported", "interrupted", 
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Only the N that ended last.")
 @click.option("--store", "store_dir", default=DEFAULT, type=click.Path(file_okay=False), envvar="SFUMATO_STORE")
 @click.option("--data-dir", type=click.Path(file_okay=False), envvar="SFUMATO_DATA", help="Where data files lie.")
-@click.option("--json", "as_json", is_flag=True, help="One run record a line.")
+@click.option("--json", "as_json", is_flag=True, help="One run record a line; a stale one says why.")
 def command(
     status: str | None,
     task: str | None,
@@ -46,7 +46,8 @@ def command(
             found = sorted(found, key=lambda s: s.ended)[-last:]
         if as_json:
             texts = index.texts({s.run_id for s in found})
-            out = [_valid(texts.get(s.run_id) or json_text(_short(s))) for s in found]
+            teller = Staleness(index, data_dir)
+            out = [_marked(_valid(texts.get(s.run_id) or json_text(_short(s))), teller.because(s)) for s in found]
             if out:
                 click.echo("\n".join(out))
         elif found:
@@ -77,6 +78,11 @@ def command(
 def _valid(text: str) -> str:
     """Return a record's text without the words NaN and Infinity, which are no JSON."""
     return json_text(json.loads(text)) if "NaN" in text or "Infinity" in text else text
+
+
+def _marked(text: str, because: str) -> str:
+    """Return a record's text with the reason why it is stale, as `stale`, where it is."""
+    return f'{text.rstrip()[:-1]}, "stale": {json.dumps(because)}}}' if because else text
 
 
 def _short(summary: Summary) -> dict[str, object]:

@@ -164,6 +164,7 @@ class NoisyConfig:
     promise: Literal["bits", "tolerance", "statistical"] = "bits"
     noise: float = 0.0
     drift_file: str = ""  # when the file exists, every action is larger by one
+    slow_file: str = ""  # when the file exists, it never comes to act
 
 
 class NoisySolver(Solver):
@@ -176,6 +177,8 @@ class NoisySolver(Solver):
         return self.config.promise
 
     def solve(self, task, ctx):
+        if self.config.slow_file and os.path.exists(self.config.slow_file):
+            time.sleep(120)
         return NoisyPolicy(self.config)
 
 
