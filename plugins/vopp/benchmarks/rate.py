@@ -1,10 +1,9 @@
 """Simulated model steps per CPU second inside planning, tree work included, beside the peers that are at hand.
 
-    python benchmarks/rate.py [--seconds 1] [--vopp-reference PATH] [--despot PATH]
+    python benchmarks/rate.py [--seconds 1] [--vopp-reference PATH]
 
-`--vopp-reference` is a checkout of RDLLab/VOPP (run on its own MARS problem, torch, CPU); `--despot` is the folder of a CMake
-build of AdaCompNUS/despot (its own RockSample; it reports no steps, so only trials per second are shown). What is absent is
-skipped with a reason. One thread; process CPU time; best of three, because other work only ever slows a run down.
+`--vopp-reference` is a checkout of RDLLab/VOPP (torch on the CPU, on its own MARS and on our RockSample; see
+`vopp_released.py`). pomdp_py runs its own RockSample on our map. What is absent is skipped with a reason. One thread; process CPU time; best of three, because other work only ever slows a run down.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from sfumato_vopp import POMCP, VOPP, POMCPConfig, RockSample, SearchConfig
+from sfumato_vopp import POMCP, VOPP, Belief, POMCPConfig, RockSample, SearchConfig
 from sfumato_vopp.models.mars import Mars
 from sfumato_vopp.models.tag import Tag
 
@@ -136,6 +135,7 @@ def main() -> None:
             print(f"RockSample(7,8)    VOPP {backend}: skipped, {reason}")
             continue
         rate, fall, mb = ours(planner, model, options.seconds)
+        rates["RockSample(7,8)", n, backend] = rate
         print(f"{'RockSample(7,8)':18} {f'VOPP {backend} n={n}':34} {rate:12.3g} {fall:17.2f} {mb:7.0f}", flush=True)
     planner = POMCP(model, POMCPConfig(leaf="rollout"))
     planner.warmup()
@@ -151,6 +151,19 @@ def main() -> None:
     if not options.vopp_reference:
         print("released VOPP: skipped, give --vopp-reference PATH of a checkout of RDLLab/VOPP")
         return
+    from vopp_released import ReleasedVOPP
+
+    belief = Belief(model.initial(10_000, np.random.default_rng(0)))
+    for n in (1000, 4000):
+        planner, best = ReleasedVOPP(options.vopp_reference, options.seconds, n), 0.0
+        for attempt in range(3):
+            planner.reseed(np.random.default_rng(attempt))
+            began = time.process_time()
+            best = max(best, planner.plan(belief).stats.steps / (time.process_time() - began))
+        print(f"{'RockSample(7,8)':18} {f'released VOPP torch CPU n={n}':34} {best:12.3g}", flush=True)
+        for kind in ("visited", "tree", "torch"):
+            if ("RockSample(7,8)", n, kind) in rates:
+                print(f"{'':18} ratio ours ({kind}) / released: {rates['RockSample(7,8)', n, kind] / best:.1f}")
     for n in (1000, 4000):
         rate = released(options.vopp_reference, n, 8, 7, 40, options.seconds)
         print(f"{'MARS(7,8)':18} {f'released VOPP torch CPU n={n}':34} {rate:12.3g}", flush=True)

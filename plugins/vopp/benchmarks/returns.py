@@ -1,6 +1,7 @@
 """Discounted return at equal planning time, episode by episode from the same start states, beside other planners.
 
     python benchmarks/returns.py tag --seconds 0.1 --episodes 200 --out benchmarks/returns --despot BUILD_FOLDER
+    python benchmarks/returns.py rocksample-7-8 --planners vopp pomcp despot 'released:{"path": "CHECKOUT"}'
     python benchmarks/returns.py --table benchmarks/returns
 
 Planning time is CPU time of one thread for every planner (the clock of the C++ DESPOT is CPU time too). Results are appended
@@ -47,7 +48,11 @@ CHUNK = 10
 
 
 def planner_of(name: str, model: Any, seconds: float, settings: dict[str, Any]) -> Any:
-    """Build one of our planners with its defaults, the time and whatever settings are given besides."""
+    """Build a planner with its defaults, the time and whatever settings are given besides."""
+    if name == "released":
+        from vopp_released import ReleasedVOPP
+
+        return ReleasedVOPP(seconds=seconds, size=(model.n, model.k), **settings)
     if name == "vopp":
         return VOPP(model, SearchConfig(seconds=seconds, clock="cpu", **settings))
     if name == "pomcp":
@@ -140,7 +145,7 @@ def main() -> None:
     parser.add_argument("--max-steps", type=int, default=90)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/returns"))
     parser.add_argument("--despot", help="folder of a CMake build of AdaCompNUS/despot")
-    parser.add_argument("--planners", nargs="*", default=["vopp"], help="of vopp, pomcp, despot; NAME:{json settings} adds a variant")
+    parser.add_argument("--planners", nargs="*", default=["vopp"], help="of vopp, pomcp, despot (ours), released; NAME:{json settings} sets more")
     parser.add_argument("--table", type=Path)
     options = parser.parse_args()
     if options.table is not None:
@@ -161,7 +166,7 @@ def main() -> None:
     for entry in options.planners:
         name, _, text = entry.partition(":")
         settings = json.loads(text) if text else {}
-        label = name + "".join(f"-{k}-{v}" for k, v in settings.items())
+        label = name + "".join(f"-{k}-{v}" for k, v in settings.items() if k != "path")
         path = options.out / f"{stem}_{label}.jsonl"
         with alone(path):
             run_ours(

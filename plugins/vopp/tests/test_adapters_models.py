@@ -75,3 +75,53 @@ def test_a_reading_that_is_no_number_is_refused() -> None:
         Beacon().encode(np.array([[np.nan]]))
     with pytest.raises(ModelError, match="widen"):
         Beacon().encode(np.array([[1e30]]))
+
+
+class Lidar(ContinuousModel):
+    """A robot in one of two rooms, 4 m and 8 m wide, hears eight noisy ranges; it is paid for naming the right room."""
+
+    n_actions, discount, state_width, state_dtype = 3, 0.95, 2, np.float64  # look, small, large
+    reward_range = (-1.0, 10.0)
+    cell = None
+    n_cells = 8
+
+    def initial(self, n, rng):  # type: ignore[no-untyped-def]
+        return np.column_stack([rng.integers(0, 2, n), rng.uniform(0.2, 0.8, n)])
+
+    def ranges(self, states):  # type: ignore[no-untyped-def]
+        width = np.where(states[:, 0] > 0, 8.0, 4.0)[:, None]
+        return width * np.abs(np.linspace(0, 1, 8)[None] - states[:, 1:])
+
+    def step_continuous(self, states, actions, rng):  # type: ignore[no-untyped-def]
+        named = actions > 0
+        right = states[:, 0] == actions - 1
+        reward = np.where(named, np.where(right, 10.0, -50.0), -1.0)
+        return states, self.ranges(states) + 0.8 * rng.standard_normal((len(states), 8)), reward, named
+
+    def log_density(self, reading, states, action, next_states):  # type: ignore[no-untyped-def]
+        return -0.5 * (((reading - self.ranges(next_states)) / 0.8) ** 2).sum(axis=1)
+
+
+def test_cells_of_a_lidar_are_made_by_the_library_and_looking_pays(rng) -> None:  # type: ignore[no-untyped-def]
+    model = Lidar()
+    check_model(model, rng)
+    states = model.initial(4000, rng)
+    codes = model.encode(model.step_continuous(states, np.zeros(4000, np.int64), rng)[1])
+    share = np.bincount(codes, minlength=8) / 4000
+    assert len(share) == 8 and share.min() > 0.06, "about equal probability"
+    planner = VOPP(model, SearchConfig(seconds=None, max_episodes=20_000, n_episodes=1000, depth_factor=3), rng)
+    decision = planner.plan(states)
+    assert decision.action == 0 and decision.stats.n_beliefs < 5000
+    belief = ParticleFilter(model, 4000, rng)
+    for _ in range(3):
+        belief.update(0, model.remember(model.ranges(np.array([[1.0, 0.5]]))[0]))
+    assert planner.plan(belief.belief).action == 2
+
+
+def test_a_grid_over_eight_ranges_would_never_see_a_cell_twice(rng) -> None:  # type: ignore[no-untyped-def]
+    class Grid(Lidar):
+        cell = (0.3,) * 8
+
+    model = Grid()
+    states = model.initial(500, rng)
+    assert len(np.unique(model.encode(model.step_continuous(states, np.zeros(500, np.int64), rng)[1]))) > 495

@@ -11,7 +11,7 @@ import numpy as np
 from sfumato_vopp.errors import ModelError
 from sfumato_vopp.model import Array, Model, Step
 
-__all__ = ["ContinuousModel", "ScalarSimulator"]
+__all__ = ["ContinuousModel", "MedianCells", "ScalarSimulator"]
 
 
 class ScalarSimulator(Model):
@@ -94,21 +94,72 @@ class ScalarSimulator(Model):
         return np.array([self._hint(s, int(a)) for s, a in zip(states, actions, strict=True)], np.float64)
 
 
+class MedianCells:
+    """Cells of readings of about equal probability, from a sample: split at the median of the component that spreads most.
+
+    Each component is measured in units of its standard deviation. Encoding B readings costs O(B log cells).
+
+    Arguments:
+        sample: float64 [N, k], finite.
+        n_cells: rounded down to a power of two.
+    """
+
+    def __init__(self, sample: Array, n_cells: int) -> None:
+        if n_cells < 1:
+            raise ModelError(f"expected n_cells >= 1, got {n_cells}")
+        if not np.all(np.isfinite(sample)):
+            raise ModelError("expected finite readings, got NaN or infinity; check the sensor or the model")
+        depth = n_cells.bit_length() - 1
+        self._component, self._threshold = np.zeros((1 << depth) - 1, np.int64), np.zeros((1 << depth) - 1)
+        self._first_leaf = len(self._component)
+        scale = np.maximum(sample.std(axis=0), 1e-12)
+        parts = {0: sample}
+        self._middle: dict[int, Array] = {}
+        for node in range(2 * self._first_leaf + 1):
+            part = parts.pop(node)
+            if node >= self._first_leaf:
+                self._middle[node - self._first_leaf] = part.mean(axis=0) if len(part) else sample.mean(axis=0)
+                continue
+            spread = part.std(axis=0) / scale if len(part) else np.zeros(sample.shape[1])
+            self._component[node] = component = int(np.argmax(spread))
+            self._threshold[node] = threshold = float(np.median(part[:, component])) if len(part) else 0.0
+            above = part[:, component] > threshold
+            parts[2 * node + 1], parts[2 * node + 2] = part[~above], part[above]
+
+    def encode(self, readings: Array) -> Array:
+        """Return the cell of each reading [B, k]; int64 [B], 0 … cells-1."""
+        rows = np.arange(len(readings))
+        node = np.zeros(len(readings), np.int64)
+        while len(node) and node[0] < self._first_leaf:
+            node = 2 * node + 1 + (readings[rows, self._component[node]] > self._threshold[node])
+        return node - self._first_leaf
+
+    def middle(self, cell: int) -> Array | None:
+        """Return the mean reading [k] of a cell, or None where there is no such cell."""
+        return self._middle.get(cell)
+
+
 class ContinuousModel(Model):
-    """A model whose observations are vectors of real numbers, planned with on a grid of readings.
+    """A model whose observations are vectors of real numbers, planned with on cells of readings.
 
-    The tree branches on the cell of a reading, its number a code for the cell's coordinates; the filter keeps using the exact
-    density of the reading itself. ``update`` therefore takes what the sensor said: see :meth:`encode`.
+    The tree branches on the cell of a reading; the filter keeps using the exact density of the reading itself. ``update``
+    therefore takes what the sensor said: see :meth:`remember`.
 
-    Subclasses write ``initial``, ``step_continuous`` and ``log_density`` and set ``cell``.
+    Subclasses write ``initial``, ``step_continuous`` and ``log_density``. Cells are a grid where ``cell`` is set. Where it is
+    None the library makes them: before the first use it simulates, and splits the readings it saw at medians until there are
+    ``n_cells`` of about equal probability. Many components, a lidar say, need that: on a grid every reading is new, and the
+    tree never grows deeper than one step.
 
     Attributes:
-        cell: width of a grid cell in each component of a reading, [k].
+        cell: width of a grid cell in each component of a reading, [k]; None: cells are fitted.
+        n_cells: how many cells to fit, at most.
     """
 
     n_observations = None
-    cell: Sequence[float] = (1.0,)
+    cell: Sequence[float] | None = (1.0,)
+    n_cells: int = 16
     _kept: dict[int, Array]
+    _splits: MedianCells | None = None
 
     def step_continuous(self, states: Array, actions: Array, rng: Any) -> tuple[Array, Array, Array, Array]:
         """Advance a batch; returns (states [B, d], readings float64 [B, k], rewards [B], terminal bool [B])."""
@@ -124,10 +175,13 @@ class ContinuousModel(Model):
         Raises:
             ModelError: a reading that is not finite, or lies more than 2^(62/k - 1) cells from zero.
         """
-        width = np.asarray(self.cell, np.float64)
-        readings = np.asarray(readings, np.float64).reshape(-1, len(width))
+        readings = np.asarray(readings, np.float64)
         if not np.all(np.isfinite(readings)):
             raise ModelError("expected finite readings, got NaN or infinity; check the sensor or the model")
+        if self.cell is None:
+            return self._fitted().encode(readings)
+        width = np.asarray(self.cell, np.float64)
+        readings = readings.reshape(-1, len(width))
         bits = 62 // len(width)
         scaled = np.floor(readings / width)
         if np.any(np.abs(scaled) >= 1 << (bits - 1)):
@@ -137,6 +191,18 @@ class ContinuousModel(Model):
         for column in range(len(width)):
             code = code << bits | cells[:, column]
         return code
+
+    def _fitted(self) -> MedianCells:
+        if self._splits is None:
+            rng = np.random.default_rng(0)
+            states, seen = self.initial(1024, rng), []
+            for _ in range(8):
+                actions = rng.integers(0, self.n_actions, len(states))
+                following, readings, _, terminal = self.step_continuous(states, actions, rng)
+                seen.append(np.asarray(readings, np.float64).reshape(len(states), -1))
+                states = np.where(terminal[:, None], self.initial(len(states), rng), following)
+            self._splits = MedianCells(np.concatenate(seen), self.n_cells)
+        return self._splits
 
     def remember(self, reading: Array) -> int:
         """Return the code of one reading [k] for ``update``, and keep the reading, so that its exact density is used."""
@@ -154,6 +220,8 @@ class ContinuousModel(Model):
     def log_likelihood(self, observation: int, states: Array, action: int, next_states: Array) -> Array:
         """Return the log-density at the reading remembered under this code, or at the middle of its cell."""
         reading = getattr(self, "_kept", {}).get(observation)
+        if reading is None and self.cell is None:
+            reading = self._fitted().middle(observation)
         if reading is None:
             width = np.asarray(self.cell, np.float64)
             bits = 62 // len(width)
