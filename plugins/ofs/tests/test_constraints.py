@@ -116,6 +116,9 @@ def test_weights_by_hand() -> None:
         for row in sizes:
             one = other.weights_of_one(row.tolist(), float(row.sum()), 200)
             assert one == other.weights(row[None], np.array([row.sum()]), 200)[0].tolist()
+        rates, overall = [0.7, 0.45], 0.6
+        one = other.residuals_of_one(rates, overall)
+        assert one == other.residuals(np.array([rates]), np.array([overall]))[0].tolist()
 
 
 def test_people_in_both_groups_cancel_in_the_gap() -> None:

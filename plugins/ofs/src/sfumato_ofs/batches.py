@@ -26,28 +26,35 @@ class Batch:
         membership: weight of each person in each group, [n, G].
         accepted: [n].
         labels: outcome 0/1, NaN unknown, [n].
+        disjoint: whether everybody is in one group at most, for certain.
     """
 
     scores: FloatArray | None
     membership: FloatArray
     accepted: BoolArray
     labels: FloatArray
+    disjoint: bool
 
     def __len__(self) -> int:
         return len(self.accepted)
 
+    @property
+    def people(self) -> FloatArray:
+        """People of each group, or their weight [G]."""
+        value: FloatArray = np.ones(len(self)) @ self.membership
+        return value
+
     def rates(self, min_count: float = 1.0) -> FloatArray:
         """Return acceptance rates by group [G]; NaN below min_count people."""
-        total = self.membership.sum(axis=0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            value = (self.membership * self.accepted[:, None]).sum(axis=0) / total
-        return np.where(total >= min_count, value, np.nan)
+        taken, people = self.accepted.astype(np.float64) @ self.membership, self.people
+        rates = np.full(len(people), np.nan)
+        np.divide(taken, people, out=rates, where=people >= min_count)
+        return rates
 
     @property
-    def disjoint(self) -> bool:
-        """Whether everybody is in one group at most, for certain."""
-        m = self.membership
-        return bool(((m == 0.0) | (m == 1.0)).all() and (m.sum(axis=1) <= 1.0).all())
+    def unlabelled(self) -> int:
+        """Accepted people whose outcome is not known."""
+        return int(np.count_nonzero(np.isnan(self.labels) & self.accepted))
 
     def spread(self) -> FloatArray:
         """Return sum_i m_ia m_ib / (M_a M_b) over people [G, G]: 1 / n_a on the diagonal where groups are certain."""
@@ -59,10 +66,9 @@ class Batch:
     def reward(self, loss: float) -> float:
         """Return (good - loss * bad) / n over accepted people; NaN while some accepted label is unknown."""
         outcome = self.labels[self.accepted]
-        good = float((outcome == 1).sum())
-        return (
-            (good - loss * (len(outcome) - good)) / len(self) if not np.isnan(outcome).any() else float("nan")
-        )
+        # Outcomes are 0, 1 or NaN, so their sum counts the good, and is NaN as soon as one is unknown.
+        good = float(outcome.sum())
+        return (good - loss * (len(outcome) - good)) / max(len(self), 1)
 
 
 def check_batch(
@@ -87,9 +93,11 @@ def check_batch(
             f"accepted must be one true or false a person, got dtype {taken.dtype}, shape {taken.shape}"
         )
     n = len(taken)
+    membership, disjoint = _membership(groups, n, n_groups)
     return Batch(
         scores=None if scores is None else _scores(scores, n),
-        membership=_membership(groups, n, n_groups),
+        membership=membership,
+        disjoint=disjoint,
         accepted=taken.astype(bool),
         labels=np.full(n, np.nan) if labels is None else _labels(labels, n),
     )
@@ -133,7 +141,8 @@ def _labels(values: object, n: int) -> FloatArray:
     return labels
 
 
-def _membership(values: object, n: int, n_groups: int) -> FloatArray:
+def _membership(values: object, n: int, n_groups: int) -> tuple[FloatArray, bool]:
+    """Return memberships [n, G] and whether everybody is in one group at most, for certain."""
     groups = _array("groups", values)
     if groups.ndim == 2:
         if groups.shape != (n, n_groups):
@@ -144,7 +153,8 @@ def _membership(values: object, n: int, n_groups: int) -> FloatArray:
             raise OfsError(f"groups given as memberships must be numbers: {error}") from error
         if not ((weights >= 0.0) & (weights <= 1.0)).all():
             raise OfsError("groups given as memberships must lie in [0, 1]")
-        return weights
+        sure = ((weights == 0.0) | (weights == 1.0)).all() and (weights.sum(axis=1) <= 1.0).all()
+        return weights, bool(sure)
     if groups.shape != (n,):
         raise OfsError(f"groups must have one entry a person ({n}), got shape {groups.shape}")
     if n and groups.dtype.kind not in "iub":
@@ -154,5 +164,4 @@ def _membership(values: object, n: int, n_groups: int) -> FloatArray:
     index = groups.astype(np.int64)
     if n and (index.min() < 0 or index.max() >= n_groups):
         raise OfsError(f"groups must be integers 0..{n_groups - 1}, got {np.unique(index)[:5].tolist()}")
-    value: FloatArray = np.eye(n_groups)[index]
-    return value
+    return np.eye(n_groups)[index], True

@@ -141,6 +141,21 @@ class Constraints:
             columns.append(overall - self.rho_max)
         return np.stack(columns, axis=1)
 
+    def residuals_of_one(self, rates: list[float], overall: float) -> list[float]:
+        """Return `residuals` of one batch's acceptance rates as a list [I]; the same numbers, without arrays."""
+        if self.measure != "parity" or self.gap in ("to-overall", "abs"):
+            row: list[float] = self.residuals(np.array([rates]), np.array([overall]))[0].tolist()
+            return row
+        if self.gap == "ratio":
+            out = [(1.0 - self.eps) * rates[a] - rates[b] for a, b in self.pairs]
+        else:
+            out = [rates[a] - rates[b] - self.eps for a, b in self.pairs]
+        if self.rho_min is not None:
+            out.append(self.rho_min - overall)
+        if self.rho_max is not None:
+            out.append(overall - self.rho_max)
+        return out
+
     def _compared(self, rates: FloatArray, outcomes: Outcomes | None) -> list[FloatArray]:
         if self.measure == "parity":
             return [rates]

@@ -245,9 +245,9 @@ class ThresholdBandit:
             return None
         rates = batch.rates(self.min_count)
         facts = self._facts(mode, arm, len(batch), rates.tolist(), batch.reward(self.loss))
-        facts["people"] = batch.membership.sum(axis=0).tolist()
+        facts["people"] = batch.people.tolist()
         facts["accepted"] = int(batch.accepted.sum())
-        facts["unlabelled"] = int(np.isnan(batch.labels[batch.accepted]).sum())
+        facts["unlabelled"] = batch.unlabelled
         absent = [a for a in range(self.constraints.n_groups) if np.isnan(rates[a])]
         if absent:
             facts["no_gap_seen"] = f"fewer than {self.min_count:g} people in group {absent[0]}"
@@ -256,9 +256,9 @@ class ThresholdBandit:
         if mode == "observed-scores":
             facts["counts"] = {name: part.tolist() for name, part in self._scored.count(batch).items()}
         else:
-            overall = np.array([batch.accepted.mean()])
-            residuals = self.constraints.residuals(rates[None], overall)[0]
-            facts["residuals"] = [_finite(g) for g in residuals.tolist()]
+            overall = facts["accepted"] / len(batch)
+            residuals = self.constraints.residuals_of_one(rates.tolist(), overall)
+            facts["residuals"] = [_finite(g) for g in residuals]
             if not batch.disjoint:
                 # People in several groups, or known by probability, tell less of a gap, or more, than their numbers.
                 spread = batch.spread()
@@ -390,7 +390,7 @@ class ThresholdBandit:
         if (~np.isnan(full.labels) & known & (full.labels != batch.labels)).any():
             raise OfsError(f"labels must not change what is known already, in batch {number}")
         merged = attrs.evolve(batch, labels=np.where(known, batch.labels, full.labels))
-        left = int(np.isnan(merged.labels[merged.accepted]).sum())
+        left = merged.unlabelled
         facts: dict[str, Any] = {
             "batch": int(number),
             "arm": waiting.arm,
