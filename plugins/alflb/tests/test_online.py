@@ -12,6 +12,7 @@ from sfumato_alflb.online import (
     online_run,
     regret_bound,
     regret_slope,
+    spectral_slope,
 )
 from sfumato_alflb.streams import ScoreStream, StreamSpec
 
@@ -92,3 +93,14 @@ def test_drifting_streams_are_followed(rng: np.random.Generator) -> None:
         vio[name] = online_run(stream, 2, BiasRule(name, u)).max_vio
     assert vio["prop"][-50:].mean() < 0.2 < vio["prop"][200]
     assert vio["prop"][210:260].mean() < vio["prop_inv"][210:260].mean()
+
+
+def test_the_spectral_slope_is_the_plain_one_where_experts_are_alike() -> None:
+    """And for one direction of curvature 3 and variance 2 with mu = 2: 3*2/(2*2*(6-2)) = 0.375."""
+    alike = np.eye(E) - 1 / E
+    noise = T * K * (1 - K / E) / (E - 1) * alike
+    assert spectral_slope(MU * alike, noise, MU) == pytest.approx(regret_slope(T, E, K, MU))
+    pair = np.array([[0.5, -0.5], [-0.5, 0.5]])
+    assert spectral_slope(3 * pair, 2 * pair, 2.0) == pytest.approx(0.375)
+    with pytest.raises(ArgumentError, match="mu"):
+        spectral_slope(3 * pair, 2 * pair, 6.0)

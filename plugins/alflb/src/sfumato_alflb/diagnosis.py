@@ -6,12 +6,15 @@ from typing import Any
 
 import attrs
 import numpy as np
+from numpy.typing import ArrayLike
 
+from .certificates import Certificate, certificate
 from .convexity import Convexity, estimate_convexity
 from .errors import ArgumentError
 from .lp import LpSolution, lp_reference
+from .online import online_run, spectral_slope
 from .peers import two_sided_quantile
-from .problem import AlfProblem, Floats, max_vio, min_vio
+from .problem import AlfProblem, Floats, checked_count, max_vio, min_vio
 from .rules import BiasRule
 from .run import AlfRun, alf_run
 
@@ -34,6 +37,8 @@ class Diagnosis:
     greedy_max_vio, greedy_ratio: of plain top-K, its objective over the optimum. best_max_vio: of the
     optimal assignment, 0 when T*K is divisible by E. scale: see `score_spread`. convexity: at the optimal
     prices. suggested_u: for three rules, the step that was fastest on this batch, see `fastest_steps`.
+    running: where a bias was given, the certificate of this batch routed by it; its D(p) over the optimum
+    says how far the bias is from the best prices.
     """
 
     problem: AlfProblem
@@ -47,6 +52,14 @@ class Diagnosis:
     convexity: Convexity | None
     rules: tuple[RuleRow, ...]
     suggested_u: dict[str, float]
+    running: Certificate | None = None
+
+    @property
+    def running_gap(self) -> float | None:
+        """D(p) of the given bias above the optimum, as a share of what is at stake; None without a bias."""
+        if self.running is None:
+            return None
+        return (self.running.dual - self.optimum.objective) / (self.running.at_stake or 1.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, for a program."""
@@ -57,6 +70,8 @@ class Diagnosis:
             "greedy_ratio": self.greedy_ratio, "best_max_vio": self.best_max_vio,
             "quantile_max_vio": self.quantile_max_vio, "suggested_u": self.suggested_u,
             "mu": None if self.convexity is None else self.convexity.mu,
+            "running_max_vio": None if self.running is None else self.running.max_vio,
+            "running_gap": self.running_gap,
             "mean_curvature": None if self.convexity is None else self.convexity.mean,
             "rules": [
                 {
@@ -78,12 +93,14 @@ def diagnose(
     *,
     steps: int = 1000,
     rules: tuple[BiasRule, ...] | None = None,
+    bias: ArrayLike | None = None,
     engine: str = "numpy",
 ) -> Diagnosis:
     """Examine scores [T, E] for K experts a token. Cost: one exact solution and `steps` routings per rule.
 
     rules: by default sign at 1e-3 and 1e-2, the damped sign rule, and the proportional rules, with u in
-    units of the spread of the scores (softmax scores are small).
+    units of the spread of the scores (softmax scores are small). bias: float [E], the running bias of the
+    router that made the scores, to be judged on them.
     """
     problem = AlfProblem(scores, k)
     if problem.n_tokens == 0:
@@ -117,7 +134,58 @@ def diagnose(
         convexity=convexity,
         rules=tuple(rows),
         suggested_u=fastest_steps(problem, unit, min(steps, 400), engine),
+        running=None if bias is None else certificate(problem, bias),
     )
+
+
+@attrs.frozen(eq=False)
+class Regrets:
+    """Regret of rules over batches drawn from the tokens of a score matrix.
+
+    curves: by rule, float [n_batches], cumulative D_n(p_n) - D_n(p*), noise of mean zero removed (see
+    `OnlineRun.smooth`), in units of score per token. slope: what theory says that the step 1/(mu n) pays per
+    unit of ln n in the end, likewise per token, see `spectral_slope`. n_tokens: of a batch.
+    """
+
+    curves: dict[str, Floats]
+    slope: float
+    n_tokens: int
+
+
+def regrets(
+    found: Diagnosis,
+    rng: np.random.Generator,
+    *,
+    n_batches: int = 1000,
+    n_tokens: int = 256,
+    engine: str = "numpy",
+) -> Regrets:
+    """Draw batches of tokens at random, with return, and follow rules through them (T6 on the user's scores).
+
+    For tokens drawn from the matrix the expected dual of a batch is the matrix's own, so the optimal prices
+    are the best fixed bias exactly. Rules: 1/(mu n) with the estimated modulus for mu, and the suggested
+    constant and damped steps.
+    Raises ArgumentError where there is no curvature to estimate (tied scores, experts that never compete).
+    """
+    checked_count(n_batches, "n_batches", least=2)
+    checked_count(n_tokens, "n_tokens")
+    problem, prices = found.problem, found.optimum.prices
+    if prices is None or found.convexity is None or not found.convexity.mu > 0:
+        raise ArgumentError("scores", "scores with a curvature", "ties, or experts that never compete")
+    mu = found.convexity.mu * n_tokens / problem.n_tokens
+    rules = [BiasRule("ogd", mu=mu)] + [
+        BiasRule(name, found.suggested_u[name]) for name in ("sign", "prop_sqrt")
+    ]
+    picks = rng.integers(problem.n_tokens, size=(n_batches, n_tokens))
+    curves = {}
+    for rule in rules:
+        batches = (problem.scores[rows] for rows in picks)
+        run = online_run(batches, problem.k, rule, lambda: prices, engine=engine)
+        label = "1/(mu n)" if rule.name == "ogd" else f"{rule.name} {rule.u:g}"
+        curves[label] = run.smooth / n_tokens
+    noise = n_tokens * np.cov(problem.route(prices).chosen.astype(np.float64), rowvar=False, bias=True)
+    slope = spectral_slope(n_tokens * found.convexity.laplacian, noise, mu)
+    return Regrets(curves, slope / n_tokens, n_tokens)
 
 
 def fastest_steps(problem: AlfProblem, unit: float, steps: int, engine: str = "numpy") -> dict[str, float]:
@@ -160,6 +228,11 @@ def lines(found: Diagnosis) -> list[str]:
         f"objective/optimum {found.greedy_ratio:.5f}",
         f"two-sided quantile, 8 sweeps: MaxVio {found.quantile_max_vio:.4f}",
     ]
+    if found.running is not None:
+        text.append(
+            f"the given bias: MaxVio {found.running.max_vio:.4f}, D(p) above the optimum by {found.running_gap:.2e} "
+            "of what is at stake"
+        )
     if found.convexity is not None:
         text.append(
             f"curvature at the optimal prices: mean {found.convexity.mean:.1f}, modulus mu {found.convexity.mu:.1f} "

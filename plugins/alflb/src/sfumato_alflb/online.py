@@ -108,6 +108,25 @@ def regret_slope(n_tokens: int, n_experts: int, k: int, mu: float) -> float:
     return n_tokens * k * (1.0 - k / n_experts) / (2.0 * mu)
 
 
+def spectral_slope(hessian: Floats, noise: Floats, mu: float) -> float:
+    """Return the asymptotic regret of the step 1/(mu n) per unit of ln n when experts are not alike.
+
+    hessian: float [E, E], of a batch's expected dual at the best bias; noise: float [E, E], the covariance of
+    a batch's loads there. Along an eigenvector with curvature l and variance s2 the error's variance tends
+    to s2/(mu (2 l - mu) n), and half of l times it is paid, so the slope is the sum of
+    l s2 / (2 mu (2 l - mu)). With all l equal to mu it is `regret_slope`.
+    Raises ArgumentError unless 0 < mu < 2 l for all of them: with larger mu the error dies out more slowly.
+    Derived here.
+    """
+    _checked_mu(mu)
+    curvature, vectors = np.linalg.eigh(hessian)
+    if not mu < 2 * curvature[1]:
+        raise ArgumentError("mu", f"less than twice the smallest curvature, {2 * curvature[1]:.3g}", repr(mu))
+    variance = np.einsum("ei,ef,fi->i", vectors, noise, vectors)[1:]
+    curvature = curvature[1:]  # the first belongs to a common shift of all biases, which changes nothing
+    return float((curvature * variance / (2.0 * mu * (2.0 * curvature - mu))).sum())
+
+
 def fitted_slope(regret: Floats, first: int = 100) -> float:
     """Return the least-squares slope of regret [N] against ln n over n >= first, one point per 1/20 of ln n."""
     n_batches = len(regret)

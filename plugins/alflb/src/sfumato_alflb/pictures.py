@@ -11,20 +11,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .diagnosis import Diagnosis
+from .diagnosis import Diagnosis, Regrets
 from .errors import MissingExtraError
 from .problem import Floats
 
 
 def _axes(axes: Any) -> Any:
-    if axes is not None:
-        return axes
+    return axes if axes is not None else _figure(6.4).subplots()
+
+
+def _panels() -> Any:
+    return _figure(10.0).subplots(1, 2)
+
+
+def _figure(width: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("a picture", "plots") from error
     # No pyplot: a library must not choose a window system or keep figures alive.
-    return Figure(figsize=(6.4, 4.0), layout="constrained").subplots()
+    return Figure(figsize=(width, 4.0), layout="constrained")
 
 
 def load_heat_map(loads: ArrayLike, axes: Any = None) -> Any:
@@ -50,17 +56,30 @@ def dual_curves(found: Diagnosis, axes: Any = None) -> Any:
     return axes
 
 
-def regret_curves(curves: Mapping[str, Floats], slope: float | None = None, axes: Any = None) -> Any:
+def regret_curves(
+    curves: Mapping[str, Floats], slope: float | None = None, axes: Any = None, unit: str = "score"
+) -> Any:
     """Draw cumulative regret against the batch number on a logarithmic axis; `slope`: theory per ln n."""
     axes = _axes(axes)
     for name, curve in curves.items():
         axes.semilogx(np.arange(1, len(curve) + 1), curve, label=name)
     if slope is not None and curves:
         curve = next(iter(curves.values()))
-        n = np.geomspace(max(2, len(curve) // 40), len(curve), 50)
+        n = np.geomspace(max(2, len(curve) // 8), len(curve), 50)  # the end: early batches cost more
         axes.semilogx(n, curve[int(n[0]) - 1] + slope * np.log(n / n[0]), "k--", label="theory's slope")
-    axes.set(xlabel="batch", ylabel="regret", title="Regret against log n")
+    axes.set(xlabel="batch", ylabel=f"regret ({unit})", title="Regret against log n")
     axes.legend(fontsize="small")
+    return axes
+
+
+def regret_panels(found: Regrets, pair: Any = None) -> Any:
+    """Draw the regret of all rules, and beside it that of the step 1/(mu n) alone, which is far smaller."""
+    axes = pair if pair is not None else _panels()
+    unit = "score per token"
+    regret_curves(found.curves, axes=axes[0], unit=unit)
+    name, curve = next(iter(found.curves.items()))
+    regret_curves({name: curve}, found.slope, axes[1], unit)
+    axes[1].set(title=f"The step {name} alone", ylabel="")
     return axes
 
 
@@ -84,7 +103,9 @@ def affinity_lost(found: Diagnosis, axes: Any = None) -> Any:
     return axes
 
 
-def save_all(found: Diagnosis, folder: Any, loads: ArrayLike | None = None) -> list[str]:
+def save_all(
+    found: Diagnosis, folder: Any, loads: ArrayLike | None = None, regrets: Regrets | None = None
+) -> list[str]:
     """Write the pictures of a diagnosis as PNG files into `folder`; return their names."""
     from pathlib import Path
 
@@ -93,6 +114,8 @@ def save_all(found: Diagnosis, folder: Any, loads: ArrayLike | None = None) -> l
     drawn = {"dual.png": dual_curves(found), "affinity.png": affinity_lost(found)}
     if loads is not None:
         drawn["load.png"] = load_heat_map(loads)
+    if regrets is not None:
+        drawn["regret.png"] = regret_panels(regrets)[0]
     for name, axes in drawn.items():
         axes.figure.savefig(place / name, dpi=120)
     return [str(place / name) for name in drawn]

@@ -15,6 +15,15 @@ def load_scores(path: str | Path) -> Floats:
 
     Raises ArgumentError naming the file and what is wrong with it. Never unpickles.
     """
+    array = load_array(path, "scores")
+    if array.ndim > 2:
+        # Logs keep batch and time apart; tokens are tokens.
+        array = array.reshape(-1, array.shape[-1])
+    return array
+
+
+def load_array(path: str | Path, key: str) -> Floats:
+    """Read an array of numbers from a .npy file, or from `key` (or the only array) of a .npz file, as float64."""
     file = Path(path)
     if not file.is_file():
         raise ArgumentError("path", "an existing .npy or .npz file", str(file))
@@ -25,15 +34,12 @@ def load_scores(path: str | Path) -> Floats:
     if isinstance(loaded, np.lib.npyio.NpzFile):
         with loaded:
             names = list(loaded.files)
-            name = "scores" if "scores" in names else names[0] if len(names) == 1 else None
+            name = key if key in names else names[0] if len(names) == 1 else None
             if name is None:
-                raise ArgumentError("path", "an array named 'scores'", f"{file} with {', '.join(names)}")
+                raise ArgumentError("path", f"an array named {key!r}", f"{file} with {', '.join(names)}")
             array = loaded[name]
     else:
         array = loaded
     if array.dtype.kind not in "fiu":
         raise ArgumentError("path", "an array of numbers", f"{file} with dtype {array.dtype}")
-    if array.ndim > 2:
-        # Logs keep batch and time apart; tokens are tokens.
-        array = array.reshape(-1, array.shape[-1])
     return np.asarray(array, dtype=np.float64)
