@@ -22,6 +22,7 @@ from peers import Arm, FreshPython, InProcess, IpyKernel, Ours, Smolagents
 from sfumato_sandbox import STATELESS, Interpreter, Limits
 
 CELL = "x = 1 + 1\nprint(x)"
+PACKAGES = "default packages"
 LOOP = "t = 0\nfor i in range(100_000):\n    t += i\nprint(t)"
 
 
@@ -64,16 +65,23 @@ def table(title: str, times: dict[str, list[float]], against: dict[str, str]) ->
 
 
 def actions(rounds: int) -> list[dict[str, object]]:
-    """A trivial cell, persistent and stateless, at each level."""
+    """A trivial cell, persistent and stateless, at each level without packages, at level 1 with the default ones."""
     interpreters = {
-        (mode, level): Interpreter(persistent=mode == "persistent", level=level, strict=True)
+        f"ours, {mode}, level {level}": Interpreter(
+            persistent=mode == "persistent", level=level, strict=True, packages=()
+        )
         for mode in ("persistent", "stateless")
         for level in (0, 1, 2)
     }
-    fast: dict[str, Arm] = {
-        f"ours, {mode}, level {level}": Ours(interpreter)
-        for (mode, level), interpreter in interpreters.items()
+    interpreters |= {
+        f"ours, {mode}, level 1, {PACKAGES}": Interpreter(
+            persistent=mode == "persistent", level=1, strict=True
+        )
+        for mode in ("persistent", "stateless")
     }
+    loaded = interpreters[f"ours, stateless, level 1, {PACKAGES}"].packages.preload
+    assert loaded == ("numpy", "pandas", "matplotlib"), f"install the extra 'data'; there is only {loaded}"
+    fast: dict[str, Arm] = {name: Ours(interpreter) for name, interpreter in interpreters.items()}
     # Acting at once after the last action shows throughput, a pause in between what an agent waits for.
     slow: dict[str, Arm] = {
         "exec in the host's process": InProcess(),
@@ -102,7 +110,14 @@ def actions(rounds: int) -> list[dict[str, object]]:
         interleave({n: lambda a=a: a.step(LOOP) for n, a in loops.items()}, max(rounds // 10, 5)),
         {"ours, persistent, level 1": "smolagents LocalPythonExecutor"},
     )
-    back_to_back = {name: arms[name] for name in ("ours, stateless, level 1", "fresh python -I -S")}
+    back_to_back = {
+        name: arms[name]
+        for name in (
+            "ours, stateless, level 1",
+            f"ours, stateless, level 1, {PACKAGES}",
+            "fresh python -I -S",
+        )
+    }
 
     def ten(arm: Arm) -> None:
         for _ in range(10):
@@ -111,7 +126,7 @@ def actions(rounds: int) -> list[dict[str, object]]:
     rows += table(
         "Ten stateless actions with nothing in between (throughput)",
         interleave({n: lambda a=a: ten(a) for n, a in back_to_back.items()}, max(rounds // 5, 5)),
-        {"ours, stateless, level 1": "fresh python -I -S"},
+        {name: "fresh python -I -S" for name in back_to_back if name.startswith("ours")},
     )
     for arm in arms.values():
         arm.close()
@@ -124,9 +139,9 @@ def tools(rounds: int) -> list[dict[str, object]]:
     """21 tool calls in one action."""
     with Interpreter() as lasting, Interpreter(persistent=False) as fresh:
         arms = {}
-        for name, interpreter in (("persistent", lasting), ("stateless", fresh)):
+        for name, interpreter in ((f"persistent, {PACKAGES}", lasting), (f"stateless, {PACKAGES}", fresh)):
             session = interpreter.open({"inspect": lambda item: '{"class":"A","value":10,"weight":5}'})
-            arms[f"ours, {name}, level 1"] = lambda s=session: s.step(
+            arms[f"ours, level 1, {name}"] = lambda s=session: s.step(
                 "for i in range(21): inspect(f'item_{i:012x}')"
             )
         return table("One action with 21 tool calls", interleave(arms, rounds), {})
