@@ -79,10 +79,12 @@ def _chase(model: Any, belief: Belief, state: np.ndarray | None) -> str:
     _shades(canvas, *cells[s % n].T, p, BLUE)  # type: ignore[misc]
     robots = np.bincount(s // n, weights=p, minlength=n)
     for r in np.flatnonzero(robots > 0.02):
-        canvas.disc(*cells[r], GREEN, size=0.08 + 0.2 * float(robots[r]))
+        x, y = model.cells[r]
+        canvas.disc(x, y, GREEN, size=0.08 + 0.2 * float(robots[r]))
     if state is not None:
-        canvas.disc(*cells[int(state[0]) % n], ORANGE, hollow=True)
-        canvas.disc(*cells[int(state[0]) // n], GREEN, hollow=True, size=0.4)
+        robot, opponent = model.cells[int(state[0]) // n], model.cells[int(state[0]) % n]
+        canvas.disc(opponent[0], opponent[1], ORANGE, hollow=True)
+        canvas.disc(robot[0], robot[1], GREEN, hollow=True, size=0.4)
     return canvas.svg()
 
 
