@@ -6,7 +6,7 @@ from importlib.resources import files
 
 import pytest
 
-from sfumato_vopp.config import SearchConfig
+from sfumato_vopp.task_config import PlannerConfig
 
 pytest.importorskip("numba", reason="the claims' searches are compiled")
 from sfumato_vopp.claims import survivor_bias
@@ -24,8 +24,7 @@ def test_a_claim_names_things_that_exist(path) -> None:  # type: ignore[no-untyp
         module, name = run["call"].split(":")
         assert callable(getattr(import_module(module), name))
     else:
-        settings = {k: v for k, v in run["solver_settings"].items() if k != "filter"}
-        SearchConfig(**settings)
+        PlannerConfig(**run["solver_settings"])
 
 
 def test_the_survivors_denominator_doubles_the_value() -> None:
