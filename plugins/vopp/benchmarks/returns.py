@@ -63,8 +63,9 @@ def planner_of(name: str, model: Any, seconds: float, settings: dict[str, Any]) 
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Return the lines written so far."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """Return the lines written so far, one an episode, in order."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [item for _, item in sorted({line["episode"]: line for line in lines}.items())]
 
 
 @contextmanager
@@ -91,11 +92,12 @@ def run_despot(path: Path, folder: str, problem: str, seconds: float, episodes: 
 
 def run_ours(
     path: Path, name: str, problem: str, seconds: float, episodes: int, max_steps: int, starts: list[dict[str, Any]],
-    settings: dict[str, Any],
+    settings: dict[str, Any], backwards: bool,
 ) -> None:  # fmt: skip
-    """Add what is missing, an episode at a time."""
+    """Add what is missing, an episode at a time; two processes may work towards each other."""
     planner, model, layout = None, None, object()
-    for k in range(len(read(path)), episodes):
+    while missing := sorted(set(range(episodes)) - {item["episode"] for item in read(path)}):
+        k = missing[-1] if backwards else missing[0]
         begin = starts[k] if starts else {}
         if planner is None or begin.get("obstacles") != layout:
             layout = begin.get("obstacles")
@@ -146,6 +148,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/returns"))
     parser.add_argument("--despot", help="folder of a CMake build of AdaCompNUS/despot")
     parser.add_argument("--planners", nargs="*", default=["vopp"], help="of vopp, pomcp, despot (ours), released; NAME:{json settings} sets more")
+    parser.add_argument("--backwards", action="store_true", help="begin with the last episode, to help a process that began with the first")
     parser.add_argument("--table", type=Path)
     options = parser.parse_args()
     if options.table is not None:
@@ -161,17 +164,18 @@ def main() -> None:
     elif not peer.exists():
         print("C++ DESPOT skipped: give --despot BUILD_FOLDER and one of", ", ".join(despot_cpp.PROGRAMS))
     starts = read(peer)[: options.episodes]
+    if not options.planners:
+        starts = []
     if starts and len(starts) < options.episodes:
         parser.error(f"{peer} holds {len(starts)} start states; give --despot to draw more, or --episodes {len(starts)}")
     for entry in options.planners:
         name, _, text = entry.partition(":")
         settings = json.loads(text) if text else {}
         label = name + "".join(f"-{k}-{v}" for k, v in settings.items() if k != "path")
-        path = options.out / f"{stem}_{label}.jsonl"
-        with alone(path):
-            run_ours(
-                path, name, options.problem, options.seconds, options.episodes, options.max_steps, starts, settings
-            )
+        run_ours(
+            options.out / f"{stem}_{label}.jsonl", name, options.problem, options.seconds, options.episodes,
+            options.max_steps, starts, settings, options.backwards,
+        )  # fmt: skip
     print("\n".join(table(options.out)))
 
 
