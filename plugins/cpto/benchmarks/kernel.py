@@ -1,12 +1,16 @@
 """Time of the ADMM kernel and of complete plans by size, with growth in C, M and N; medians and minima, one thread.
 
-python benchmarks/kernel.py [--repeats 50] [--json results.json]
+python benchmarks/kernel.py [--repeats 50] [--json results.json] [--peer ./bench]
+
+`--peer` names a program that is called as `PROGRAM C M N REPEATS` and prints "... cpu_min X cpu_median Y wall_median Z" in ms for
+200 iterations of the same size: the authors' released C++ behind a main function of its own. It is run in turn with ours.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import time
 import tracemalloc
 
@@ -40,6 +44,53 @@ def kernel(c: int, m: int, n: int, repeats: int, iterations: int = 200) -> dict[
     }  # fmt: skip
 
 
+def peer(program: str, c: int, m: int, n: int, repeats: int) -> dict[str, float]:
+    """Time the peer's program at the same size."""
+    command = [program, str(c), str(m), str(n), str(repeats)]
+    words = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return {name: float(words[words.index(name) + 1]) for name in ("cpu_min", "cpu_median", "wall_median")}
+
+
+def side_by_side(program: str, rounds: int = 5) -> list[dict[str, object]]:
+    """Return medians over interleaved rounds at the sizes of the comparison, and the ratio."""
+    rows: list[dict[str, object]] = []
+    for size in ((2, 4, 40), (2, 6, 50), (5, 6, 50), (10, 6, 50)):
+        ours, theirs = [], []
+        for _ in range(rounds):
+            ours.append(kernel(*size, 9)["cpu_median_ms"])
+            theirs.append(peer(program, *size, 5)["cpu_median"])
+        ratio = float(np.median(np.array(theirs) / np.array(ours)))
+        rows.append(
+            {
+                "C": size[0], "M": size[1], "N": size[2], "ours_ms": float(np.median(ours)),
+                "peer_ms": float(np.median(theirs)), "times_faster": ratio,
+            }
+        )  # fmt: skip
+        print(f"{size}: ours {np.median(ours):.2f} ms, peer {np.median(theirs):.1f} ms, {ratio:.1f} times")
+    return rows
+
+
+def gaps(c: int, shared: int, n_scenes: int = 100) -> dict[str, float]:
+    """Return how far candidates of feasible plans are apart: at the executed step, and over the first five samples."""
+    solver = CPTOSolver(PlannerSettings(bounds=BOUNDS, shared_points=shared))
+    rng = np.random.default_rng(2)
+    step, segment, pace = [], [], []
+    for _ in range(n_scenes):
+        found = solver.plan(*scene(rng, c))
+        if found.status.is_feasible:
+            p, v = found.position, found.velocity
+            far = np.sqrt(((p[:, None] - p[None]) ** 2).sum(axis=2)).max(axis=(0, 1))
+            fast = np.sqrt(((v[:, None] - v[None]) ** 2).sum(axis=2)).max(axis=(0, 1))
+            step.append(far[1])
+            segment.append(far[:5].max())
+            pace.append(fast[:5].max())
+    return {
+        "C": c, "shared_points": shared, "step_mm_max": 1e3 * max(step), "segment_mm_median": 1e3 * float(np.median(segment)),
+        "segment_mm_p90": 1e3 * float(np.percentile(segment, 90)), "segment_mm_max": 1e3 * max(segment),
+        "speed_m_s_median": float(np.median(pace)), "speed_m_s_max": max(pace),
+    }  # fmt: skip
+
+
 def plan(c: int, m: int, n: int, repeats: int) -> dict[str, float]:
     """Time complete plans on random scenes: ms, and peak memory allocated by one plan."""
     solver = CPTOSolver(PlannerSettings(bounds=BOUNDS, n_samples=n))
@@ -68,6 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--json")
+    parser.add_argument("--peer")
     arguments = parser.parse_args()
     sizes = [
         (2, 4, 40),
@@ -79,6 +131,7 @@ def main() -> None:
         (5, 6, 100),
         (1, 6, 50),
     ]
+    beside = side_by_side(arguments.peer) if arguments.peer else None
     kernels = [kernel(*size, arguments.repeats) for size in sizes]
     print("ADMM, 200 iterations, one thread")
     print(f"{'C':>3}{'M':>4}{'N':>5}{'cpu min ms':>12}{'cpu median':>12}{'wall median':>13}")
@@ -103,9 +156,19 @@ def main() -> None:
             f"{row['C']:>3}{row['M']:>4}{row['N']:>5}{row['cpu_median_ms']:>15.2f}{row['cpu_p95_ms']:>9.2f}"
             f"{row['feasible']:>6}/{row['repeats']:<3}{row['peak_KiB']:>10.0f}"
         )
+    apart = [gaps(c, shared) for c in (2, 5) for shared in (5, 6)]
+    for row in apart:
+        print("candidates apart:", {k: round(v, 4) for k, v in row.items()})
     if arguments.json:
         with open(arguments.json, "w") as stream:
-            json.dump({"kernel": kernels, "growth": growth, "plans": plans}, stream, indent=1)
+            result = {
+                "kernel": kernels,
+                "growth": growth,
+                "plans": plans,
+                "gaps": apart,
+                "released_cpp": beside,
+            }
+            json.dump(result, stream, indent=1)
 
 
 if __name__ == "__main__":

@@ -9,5 +9,6 @@ from sfumato.testing import pytest_generate_tests, test_plugin_keeps_its_promise
 
 
 @pytest.fixture
-def sfumato_plugin() -> str:
+def sfumato_plugin(traffic) -> str:
+    """The plugin; without the recorded scenes its replay task cannot be started."""
     return "cpto"

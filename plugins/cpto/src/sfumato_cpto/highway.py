@@ -26,9 +26,12 @@ START_SPEED = 20.0  # m/s
 SPEED_LIMIT = 24.0  # m/s
 
 
-class PosedVehicle(Vehicle):
+class PosedVehicle(Vehicle):  # type: ignore[misc]
     """A vehicle that is driven by (speed, yaw rate) along exact arcs instead of by pedals and steering."""
 
+    heading: float
+    position: Array
+    speed: float
     pace = 0.0
     turn = 0.0
 

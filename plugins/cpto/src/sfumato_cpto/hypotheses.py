@@ -323,7 +323,8 @@ class Interpreter:
 
     @property
     def _times(self) -> Array:
-        return np.arange(self.n_samples) * float(self.public["dt"])
+        times: Array = np.arange(self.n_samples, dtype=np.float64) * np.float64(self.public["dt"])
+        return times
 
     def _intersection(self, state: State, users: tuple[Array, Array, Array, Array]) -> Situation:
         index, position, velocity, _ = users

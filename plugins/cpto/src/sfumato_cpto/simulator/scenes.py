@@ -96,8 +96,8 @@ def occluded_intersection(
     if n_cars < len(CROSS_Y):
         chosen = np.sort(rng.choice(len(CROSS_Y), n_cars, replace=False))
         speed, y = speed[chosen], rng.uniform(-75.0, 75.0, n_cars)
-        for up in (False, True):  # no two cars of a lane start closer than 10 m
-            lane = np.flatnonzero((speed > 0.0) == up)
+        for upward in (False, True):  # no two cars of a lane start closer than 10 m
+            lane = np.flatnonzero((speed > 0.0) == upward)
             lane = lane[np.argsort(y[lane], kind="stable")]
             for first, second in itertools.pairwise(lane):
                 y[second] = max(y[second], y[first] + 10.0)
