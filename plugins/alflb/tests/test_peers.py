@@ -127,3 +127,16 @@ def test_group_limited_routing_equals_a_loop(rng: np.random.Generator) -> None:
         with pytest.raises(ArgumentError) as caught:
             group_limited(problem, bias, groups, top)
         assert caught.value.argument == argument
+
+
+def test_the_default_step_of_the_switch_loss_is_one_that_balances() -> None:
+    """A peer is compared at a setting that suits it: with a tenth of this step MaxVio stays above 0.5."""
+    from sfumato_alflb import fixed_scores
+
+    scores = fixed_scores("skew", 1024, 32, np.random.default_rng(1))
+    vio = {}
+    for peer in (SwitchOffsets(32, 4), SwitchOffsets(32, 4, learning_rate=1.0)):
+        for _ in range(300):
+            peer.update(scores)
+        vio[peer.learning_rate] = max_vio(AlfProblem(scores, 4).route(peer.offsets).loads)
+    assert vio[10.0] < 0.05 and vio[1.0] > 0.5

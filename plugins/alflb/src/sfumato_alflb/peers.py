@@ -82,7 +82,7 @@ def two_sided_quantile(problem: AlfProblem, sweeps: int = 8) -> PeerRouting:
     return PeerRouting(problem.route(-q).chosen, -q)
 
 
-def sinkhorn(problem: AlfProblem, tau: float = 0.05, iterations: int = 100) -> PeerRouting:
+def sinkhorn(problem: AlfProblem, tau: float = 0.15, iterations: int = 100) -> PeerRouting:
     """Scale exp(g/tau) to row sums K and column sums L, then take each token's top K of the plan.
 
     tau: temperature, in units of score. Works on logarithms, so small tau does not underflow. A row's factor
@@ -165,7 +165,7 @@ class SwitchOffsets:
     """
 
     def __init__(
-        self, n_experts: int, k: int, alpha: float = 0.01, learning_rate: float = 1.0, tau: float = 1.0
+        self, n_experts: int, k: int, alpha: float = 0.01, learning_rate: float = 10.0, tau: float = 1.0
     ):
         checked_rate(alpha, "alpha")
         checked_rate(learning_rate, "learning_rate")
