@@ -156,6 +156,7 @@ class TablePolicy(Policy[int, int]):
 
     def __init__(self, model: Model, tables: Tables, act: Callable[[Any, Any], int], claims: Mapping[str, Any]) -> None:
         self._model, self._act, self._claims = model, act, dict(claims)
+        self._seen: list[int] = []
         assert tables.states is not None
         self._number = numbering(tables.states)
 
@@ -163,7 +164,7 @@ class TablePolicy(Policy[int, int]):
         """Begin from the initial belief."""
         self._filter = ExactFilter(self._model)
         self._action = -1
-        self._seen: list[int] = []
+        self._seen = []
 
     def act(self, observation: int) -> int:
         """Return the table's action for the belief."""
