@@ -31,7 +31,7 @@ def grid() -> dict[str, list[MabwiserConfig | VowpalWabbitConfig]]:
             MabwiserConfig(policy="ucb1", alpha=a) for a in (0.03, 0.1, 0.3, 1.0)
         ],
         "mabwiser UCB1, penalised": [
-            MabwiserConfig(policy="ucb1", alpha=a, penalty=c) for a in (0.03, 0.1, 0.3) for c in penalties
+            MabwiserConfig(policy="ucb1", alpha=a, penalty=c) for a in (0.01, 0.03, 0.1) for c in penalties
         ],
         "mabwiser softmax, penalised": [
             MabwiserConfig(policy="softmax", temperature=t, penalty=c)
@@ -46,7 +46,7 @@ def grid() -> dict[str, list[MabwiserConfig | VowpalWabbitConfig]]:
         "Vowpal Wabbit, penalised": [
             VowpalWabbitConfig(exploration=e, penalty=c)
             for e in ("--epsilon 0.02", "--epsilon 0.05", "--bag 5", "--cover 3", "--squarecb")
-            for c in penalties
+            for c in (1.0, 3.0)
         ],
     }
 

@@ -185,7 +185,7 @@ def groups(n_seeds: int = 10) -> None:
     line("by group, observed scores", run_many(own, oracle, config, n_seeds=n_seeds), best)
 
 
-def peers(n_seeds: int = 8) -> None:
+def peers(n_seeds: int = 4) -> None:
     import peer_grid
 
     from sfumato.context import RunContext
