@@ -21,7 +21,7 @@ MARKUP = "<img src=x onerror=alert(1)>"
 
 
 RUNS = (
-    ("toys/bandit", "--solver", "toys/greedy", "--seeds", "300"),
+    ("toys/bandit", "--solver", "toys/greedy", "--solver", "toys/trained", "--seeds", "300"),
     ("toys/cart", "--solver", "toys/controller", "--seeds", "3"),
     ("toys/tools", "--solver", "toys/coder", "--runtime", "toys/forgetting", "--seeds", "2"),
     ("toys/coin", "--solver", "toys/belief", "--seeds", "4"),
@@ -58,7 +58,7 @@ def test_the_site_shows_every_run_and_fetches_nothing(sfumato, tmp_path, runs):
     """Overview, a page a run, and no address outside the folder."""
     sfumato("report", "-o", str(tmp_path / "site"), check=0)
     index = page(tmp_path)
-    assert "4 ok" in index
+    assert "5 ok" in index
     assert "1 failed" in index
     assert "toys/bandit toys/greedy" in index
     for path in (tmp_path / "site").rglob("*.html"):
@@ -131,6 +131,58 @@ def test_nan_in_a_figure_does_not_break_the_page(tmp_path):
     assert "</script>" not in _json({"a": "</script>"})
 
 
+def crafted(store, change):
+    """Change the record of a finished run of toys/bandit by hand; return its id."""
+    for path in sorted((store / "runs").glob("*/record.json")):
+        record = json.loads(path.read_text())
+        if record["spec"]["task"]["name"] == "toys/bandit":
+            change(record)
+            path.write_text(json.dumps(record))
+            return path.parent.name
+    raise AssertionError("no run of toys/bandit")
+
+
+def test_metrics_that_are_not_numbers_are_shown_and_do_not_break_the_page(sfumato, tmp_path, runs):
+    """NaN and infinity, as a figure, as its interval and item by item: a word in the table, a gap in the plot."""
+
+    def spoil(record):
+        record["figures"][0].update(value=float("nan"), low=float("nan"), high=float("inf"))
+
+    run_id = crafted(tmp_path / "store", spoil)
+    rows = tmp_path / "store" / "runs" / run_id / "rows.jsonl"
+    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    lines[0]["metrics"][0]["values"][0] = float("nan")
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sfumato("report", "-o", str(tmp_path / "site"), check=0)
+    assert ">nan" in page(tmp_path)
+    text = page(tmp_path, f"runs/{run_id}.html")
+    assert ">nan" in text
+    for plot in re.findall(r'<script type="application/json">(.*?)</script>', text + page(tmp_path), re.S):
+        json.loads(plot, parse_constant=lambda word: pytest.fail(f"{word} in a plot"))
+
+
+def test_markup_in_a_record_is_shown_as_text_by_view(sfumato, tmp_path, runs):
+    """The name of a task, a solver and its plugin, a label, an error, a unit: somebody else may have written the store."""
+
+    def spoil(record):
+        record["spec"]["task"]["name"] = f"{MARKUP}/x"
+        record["spec"]["solver"]["name"] = f"{MARKUP}/y"
+        record["label"] = record["error"] = record["figures"][0]["name"] = record["figures"][0]["unit"] = MARKUP
+
+    run_id = crafted(tmp_path / "store", spoil)
+    words = [sys.executable, "-m", "sfumato", "view", "--port", "0", "--store", str(tmp_path / "store")]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        address = process.stdout.readline().strip()
+        for path in ("index.html", f"runs/{run_id}.html"):
+            served = urllib.request.urlopen(address.replace("index.html", path), timeout=20).read().decode()
+            assert MARKUP not in served
+            assert html.escape(MARKUP) in served
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
 @pytest.mark.slow
 def test_five_hundred_runs_make_a_report_in_half_a_minute(tmp_path, sfumato):
     """Under 25 MB."""
@@ -146,10 +198,11 @@ def test_five_hundred_runs_make_a_report_in_half_a_minute(tmp_path, sfumato):
         record = json.loads((twin / "record.json").read_text())
         record["run_id"] = twin.name
         (twin / "record.json").write_text(json.dumps(record))
-    began = time.perf_counter()
+    began = time.process_time()
     _, count = build(store, tmp_path / "site")
     assert count == 500
-    assert time.perf_counter() - began < 30
+    # Processor time: the claim is about the work, and the machine that runs this test may be shared.
+    assert time.process_time() - began < 30
     assert sum(p.stat().st_size for p in (tmp_path / "site").rglob("*") if p.is_file()) < 25e6
 
 

@@ -19,6 +19,11 @@ LAYOUT: dict[str, Any] = {
 }
 
 
+def named(name: str, unit: str) -> str:
+    """Return a figure's name with its unit, which a plain number has not."""
+    return name if unit == "1" else f"{name} ({unit})"
+
+
 def side_by_side(name: str, pairs: Sequence[tuple[str, Figure]]) -> Plot:
     """Return one metric of several runs as dots with intervals, one line a run."""
     labels = [label for label, _ in pairs]
@@ -37,26 +42,26 @@ def side_by_side(name: str, pairs: Sequence[tuple[str, Figure]]) -> Plot:
         "layout": {
             **LAYOUT,
             "height": 70 + 28 * len(pairs),
-            "xaxis": {**LAYOUT["xaxis"], "title": {"text": f"{name} ({first.unit})"}},
+            "xaxis": {**LAYOUT["xaxis"], "title": {"text": named(name, first.unit)}},
             "yaxis": {**LAYOUT["yaxis"], "autorange": "reversed", "type": "category"},
         },
     }  # fmt: skip
     alt = "; ".join(f"{label}: {value:.4g}" for label, value in zip(labels, values, strict=True))
-    return Plot(figure, f"{name} in {first.unit}. {alt}")
+    return Plot(figure, f"{named(name, first.unit)}. {alt}")
 
 
 def by_item(name: str, unit: str, values: Sequence[float], record: RunRecord) -> Plot:
     """Return a metric's values over its items: a histogram for many, points for few."""
     if len(values) > 60:
         data: dict[str, Any] = {"type": "histogram", "x": list(values), "nbinsx": 40, "marker": {"color": PALETTE[0]}}
-        axes = {"xaxis": {**LAYOUT["xaxis"], "title": {"text": f"{name} ({unit})"}}, "yaxis": {**LAYOUT["yaxis"], "title": {"text": "items"}}}
+        axes = {"xaxis": {**LAYOUT["xaxis"], "title": {"text": named(name, unit)}}, "yaxis": {**LAYOUT["yaxis"], "title": {"text": "items"}}}
     else:
         first = record.spec.indices.start
         data = {"type": "scatter", "mode": "markers", "x": list(range(first, first + len(values))), "y": list(values),
                 "marker": {"size": 7, "color": PALETTE[0]}}  # fmt: skip
-        axes = {"xaxis": {**LAYOUT["xaxis"], "title": {"text": "item"}}, "yaxis": {**LAYOUT["yaxis"], "title": {"text": f"{name} ({unit})"}}}
+        axes = {"xaxis": {**LAYOUT["xaxis"], "title": {"text": "item"}}, "yaxis": {**LAYOUT["yaxis"], "title": {"text": named(name, unit)}}}
     low, high = min(values), max(values)
     return Plot(
         {"data": [data], "layout": {**LAYOUT, **axes, "height": 260}},
-        f"{name} of {len(values)} items, from {low:.4g} to {high:.4g} {unit}",
+        f"{named(name, unit)} of {len(values)} items, from {low:.4g} to {high:.4g}",
     )

@@ -97,7 +97,7 @@ def _by_task(entries: Sequence[Entry]) -> Iterable[dict[str, Any]]:
                 (f"{e.label.removeprefix(task).strip()} ({e.run_id[:6]})", f)
                 for e in runs[:40] if e.record for f in e.record.figures if f.name == name and math.isfinite(f.value)
             ]  # fmt: skip
-            if pairs:
+            if len(pairs) > 1:  # one run beside nothing is no comparison: its figures stand in the table
                 plots.append(part(side_by_side(name, pairs)))
         rows = [
             {"entry": e, "figures": {f.name: f for f in e.record.figures} if e.record else {}} for e in runs
@@ -112,7 +112,8 @@ def _run_page(page: Any, store: Store, each: Entry, sections: Sequence[tuple[str
     if each.record is not None:
         names = [f.name for f in each.record.figures]
         view = RunView(each.record, rows, store.folder(each.run_id))
-        for plugin, section in sorted(sections, key=lambda s: s[1].priority):
+        # A run that did not end left half a trace at most; its page shows the error instead.
+        for plugin, section in sorted(sections if each.status == Status.OK else (), key=lambda s: s[1].priority):
             if _fits(section, each.task):
                 parts.append({"title": section.title, "parts": _section(plugin, section, view)})
         for figure in [f for f in each.record.figures if f.name not in SKIPPED and f.n > 3 and f.sd][:MAX_PLOTS]:
@@ -196,6 +197,7 @@ def _templates() -> Any:
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     environment.filters["figure"] = _figure
+    environment.filters["unit"] = lambda unit: "" if unit == "1" else unit
     environment.filters["pretty"] = lambda v: json.dumps(v, indent=1, sort_keys=True, default=str)
     return environment
 
