@@ -123,3 +123,12 @@ def test_one_may_not_pass_behind_a_phantom_for_another_may_follow():
     hidden = certify(*arguments[:-1], calm, depth=np.array([40.0]))
     assert seen.clear
     assert not hidden.clear
+
+
+def test_a_user_that_appears_close_by_with_nothing_to_hide_it_is_reported_as_a_failure_of_the_sensors():
+    monitor = Monitor(Assumptions(), {})
+    empty = _observation(0.0, [0.0, 0.0], [0.0, 0.0])
+    empty["detected"] = np.array([False])
+    monitor.watch(empty)
+    monitor.watch(_observation(0.1, [30.0, 0.0], [10.0, 0.0]))
+    assert monitor.violations == {"sensing": 1}

@@ -115,15 +115,17 @@ def sfumato_commands() -> Iterator[CommandSpec]:
 @hookimpl
 def sfumato_doctor() -> Iterator[Finding]:
     """Yield which optional packages are there."""
-    for package, what in (
-        ("clarabel", "verification"),
-        ("proxsuite", "verification and the control-tree baseline"),
-        ("casadi", "verification and the IPOPT baseline"),
-        ("jax", "the batched kernel"),
-        ("matplotlib", "pictures"),
+    for package, extra, what in (
+        ("clarabel", "verify", "verification"),
+        ("proxsuite", "verify", "verification and the control-tree baseline"),
+        ("casadi", "verify", "verification and the IPOPT baseline"),
+        ("jax", "jax", "the batched kernel"),
+        ("matplotlib", "plot", "pictures"),
+        ("gymnasium", "gym", "the Gymnasium environment"),
+        ("highway_env", "gym", "driving in highway-env"),
+        ("commonroad_route_planner", "commonroad", "routes planned by CommonRoad's planner"),
     ):
         there = find_spec(package) is not None
-        extra = "jax" if package == "jax" else "plot" if package == "matplotlib" else "verify"
         yield Finding(
             "ok" if there else "warning",
             f"cpto: {package}",
