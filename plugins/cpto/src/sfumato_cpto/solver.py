@@ -246,6 +246,7 @@ class CPTOSolver:
         cold = guess is None
         if guess is None:
             guess = coldstart.roll_out(t, problem)
+        first = guess
         best: Polished | None = None
         iterations = programs = attempts = 0
         residuals = np.zeros(6)
@@ -263,9 +264,11 @@ class CPTOSolver:
             if limit is not None and attempts and now + slowest > limit:
                 late = True
                 break
-            if start == "cold":
-                guess = coldstart.roll_out(t, problem)
-            elif start != "guess" and best is not None:
+            if start == "guess":
+                guess = first
+            elif start == "cold":
+                guess = first = coldstart.roll_out(t, problem)
+            elif best is not None:
                 guess = self._timid(problem, best, guess, start)
             factors = t.factors(stage, problem.n_obstacles, problem.bounded)
             state = admm.initial_state(t, problem, guess)
