@@ -58,7 +58,8 @@ ACTION = np.dtype(
         ("next", np.int32),
         ("id", np.int32),
         ("bel", np.int32),
-        ("born", np.int64),
+        ("born", np.int32),
+        ("other", np.int32),  # the belief below that was met last but one
     ]
 )
 
@@ -253,6 +254,7 @@ def forward_kernel(model: CompiledModel) -> Any:
                     act[e].psi = bel[b].hint
                     act[e].p = bel[b].untried
                     act[e].child = -1
+                    act[e].other = -1
                     act[e].id = a
                     act[e].bel = b
                     act[e].born = iteration
@@ -271,25 +273,29 @@ def forward_kernel(model: CompiledModel) -> Any:
                     break
                 child = act[e].child
                 if child < 0 or bel[child].obs != o:
-                    p = child_slot(e, o, mask)
-                    while True:
-                        child = table[p]
-                        if child < 0:
-                            child = n_beliefs
-                            n_beliefs += 1
-                            table[p] = child
-                            bel[child].parent = e
-                            bel[child].obs = o
-                            bel[child].n = 0
-                            bel[child].hint = 0.0
-                            bel[child].hint_n = 0
-                            bel[child].share = 0.0
-                            bel[child].row = -1
-                            bel[child].stamp = -1
-                            break
-                        if bel[child].parent == e and bel[child].obs == o:
-                            break
-                        p = (p + 1) & mask
+                    last = child
+                    child = act[e].other
+                    if child < 0 or bel[child].obs != o:
+                        p = child_slot(e, o, mask)
+                        while True:
+                            child = table[p]
+                            if child < 0:
+                                child = n_beliefs
+                                n_beliefs += 1
+                                table[p] = child
+                                bel[child].parent = e
+                                bel[child].obs = o
+                                bel[child].n = 0
+                                bel[child].hint = 0.0
+                                bel[child].hint_n = 0
+                                bel[child].share = 0.0
+                                bel[child].row = -1
+                                bel[child].stamp = -1
+                                break
+                            if bel[child].parent == e and bel[child].obs == o:
+                                break
+                            p = (p + 1) & mask
+                    act[e].other = last
                     act[e].child = child
                 b = child
                 # A node not expanded before this iteration gathers leaf estimates: they are its value while it is a
@@ -532,6 +538,7 @@ def compact(root, n_beliefs, n_acts, bel, act, bel_map, act_map):  # type: ignor
             act[to] = act[e]
             act[to].bel = bel_map[act[e].bel]
             act[to].child = -1
+            act[to].other = -1
             act[to].born = -1
             if act[to].next >= 0:
                 act[to].next = act_map[act[to].next]

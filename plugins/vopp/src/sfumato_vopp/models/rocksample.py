@@ -160,7 +160,9 @@ class RockSample(Model):
         """Return the compiled functions."""
         from sfumato_vopp.models import rocksample_numba as k
 
-        ints = np.concatenate([[self.n, self.k], self._rock_at]).astype(np.int64)
+        x, y, last = self._x, self._y, self.n - 1
+        moves = [np.where(y < last, self.n, 0), x < last, np.where(y > 0, -self.n, 0), np.where(x > 0, -1, 0)]
+        ints = np.concatenate([[self.n, self.k], self._rock_at, *moves]).astype(np.int64)
         floats = np.concatenate(
             [[max(12.0 * self.discount, 10.0)], self._exit, self.accuracy.ravel(), self._reach.T.ravel()]
         )

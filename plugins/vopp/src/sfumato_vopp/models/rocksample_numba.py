@@ -1,6 +1,6 @@
 """Compiled scalar functions of :mod:`sfumato_vopp.models.rocksample`; same draws in the same places.
 
-``ints``: n, k, then the rock at each cell (-1: none). ``floats``: the hint on a good rock, then [n·n] the value of the way
+``ints``: n, k, the rock at each cell (-1: none) [n·n], what a move adds to the cell [4, n·n] (0: off the grid). ``floats``: the hint on a good rock, then [n·n] the value of the way
 out, [k, n·n] the accuracy of a check, [n·n, k] γ to the distance.
 """
 
@@ -34,24 +34,12 @@ def step(S, i, a, stream, ints, floats):  # type: ignore[no-untyped-def]
             S[i, 0] = packed & ~(1 << (16 + here))
             return 0, 10.0, False
         return 0, -10.0, False
-    y = cell // n
-    x = cell - y * n
-    if a == 0:
-        if y + 1 >= n:
-            return 0, -100.0, False
-        S[i, 0] = packed + n
-    elif a == 1:
-        if x + 1 >= n:
+    moved = ints[2 + n * n + a * n * n + cell]
+    if moved == 0:
+        if a == 1:
             return 0, 10.0, True
-        S[i, 0] = packed + 1
-    elif a == 2:
-        if y == 0:
-            return 0, -100.0, False
-        S[i, 0] = packed - n
-    else:
-        if x == 0:
-            return 0, -100.0, False
-        S[i, 0] = packed - 1
+        return 0, -100.0, False
+    S[i, 0] = packed + moved
     return 0, 0.0, False
 
 
@@ -62,14 +50,11 @@ def hint(S, i, a, ints, floats):  # type: ignore[no-untyped-def]
     cell = packed & 0xFFFF
     n, k = ints[0], ints[1]
     base = 1 + n * n + k * n * n + cell * k
+    # No branch on a rock's worth: it is a coin toss, and a branch guessed wrong costs more than the whole sum.
     nearest = 0.0
-    rocks = packed >> 16
-    rock = 0
-    while rocks > 0:
-        if rocks & 1:
-            nearest = max(nearest, floats[base + rock])
-        rocks >>= 1
-        rock += 1
+    for rock in range(k):
+        reach = floats[base + rock] * float((packed >> (16 + rock)) & 1)
+        nearest = reach if reach > nearest else nearest
     if nearest <= 0.0:
         return floats[1 + cell]
     return floats[0] if nearest >= 1.0 else 12.0 * nearest
