@@ -16,9 +16,10 @@ from sfumato_bqnco import claims
 pytest.importorskip("sfumato", reason="needs the core")
 
 from sfumato.context import RunContext
-from sfumato_bqnco.config import MethodConfig, PolicyConfig, TaskConfig
+from sfumato_bqnco import solvers
+from sfumato_bqnco.config import BASELINES, PolicyConfig, TaskConfig
 from sfumato_bqnco.evaluators import GapEvaluator
-from sfumato_bqnco.solvers import MethodSolver, PolicySolver
+from sfumato_bqnco.solvers import PolicySolver
 from sfumato_bqnco.tasks import AtspTask, CvrpTask, KpTask, OpTask, TspTask, decode, encode
 
 TASKS = {"tsp": TspTask, "atsp": AtspTask, "cvrp": CvrpTask, "op": OpTask, "kp": KpTask}
@@ -73,9 +74,11 @@ def test_a_batch_runs_through_the_driver(problem):
     """Feasible solutions, a gap of at least zero against the search reference where that is exact."""
     task = TASKS[problem](TaskConfig(n=12, reference="search", search_effort=1))
     ctx = RunContext(seed=3, indices=range(4), batch_size=2)
-    result = drive_all(task, MethodSolver(MethodConfig(method=FAST[problem])), ctx)
+    component = {method: name for name, method in BASELINES.items()}[FAST[problem]]
+    solver = getattr(solvers, f"Baseline_{component.replace('-', '_')}")
+    result = drive_all(task, solver(), ctx)
     assert len(result.rows) == 2
-    again = drive_all(task, MethodSolver(MethodConfig(method=FAST[problem])), ctx)
+    again = drive_all(task, solver(), ctx)
     assert result.digest == again.digest
 
 

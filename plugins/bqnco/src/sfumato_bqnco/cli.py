@@ -28,7 +28,7 @@ from .errors import BqncoError
     "--weights", type=click.Path(path_type=Path), help="A safetensors file instead of the shipped weights."
 )
 @click.option(
-    "--width", type=click.IntRange(min=1), default=1, show_default=True, help="Beam width of the policy."
+    "--width", type=click.IntRange(min=0), default=0, help="Beam width of the policy (default: chosen by size and time)."
 )
 @click.option(
     "--warm-start", type=click.Choice(["pyvrp"]), help="Improve the best construction by this solver."

@@ -7,6 +7,27 @@ from attrs import validators as v
 
 PROBLEMS = ("tsp", "atsp", "cvrp", "op", "kp")
 
+# Component name of each baseline -> method of `sfumato_bqnco.methods`.
+BASELINES = {
+    "nearest-neighbour": "nearest-neighbour",
+    "farthest-insertion": "farthest-insertion",
+    "two-opt": "2-opt",
+    "iterated-two-opt": "iterated-2-opt",
+    "savings": "savings",
+    "string-removals": "string-removals",
+    "prize-greedy": "prize-greedy",
+    "prize-ruin": "prize-ruin",
+    "density-greedy": "density",
+    "knapsack-exact": "knapsack-exact",
+    "time-insertion": "time-insertion",
+    "fast-tsp": "fast-tsp",
+    "pyvrp": "pyvrp",
+    "hgs": "hgs",
+    "or-tools": "ortools",
+    "cp-sat": "cp-sat",
+    "lkh": "lkh",
+}
+
 _positive = v.ge(1)
 _problem = v.in_(PROBLEMS)
 
@@ -82,9 +103,14 @@ class TrainConfig:
     `share_long`: share of steps with k at least 70 % of the longest; the rest draw k uniformly.
     The learning rate warms up over `warm_up` steps and follows a cosine from `learning_rate` to `final_rate` over
     `n_steps`.
+    `optimizer`: `muon` (orthogonalised momentum for the matrices of the blocks, at `matrix_rate` and in step with the
+    schedule, AdamW for the rest) or `adamw` for everything. On CVRP100, after 400 steps from one seed, Muon had a
+    validation loss of 0.48 against 0.55 and tours 3.2 % shorter, for 11 % more time a step.
     """
 
     n_steps: int = field(default=5000, validator=_positive)
+    optimizer: str = field(default="muon", validator=v.in_(("muon", "adamw")))
+    matrix_rate: float = field(default=0.02, validator=v.gt(0))
     tokens_per_step: int = field(default=3000, validator=_positive)
     learning_rate: float = field(default=1e-3, validator=v.gt(0))
     final_rate: float = field(default=1e-5, validator=v.ge(0))
@@ -144,8 +170,20 @@ class PolicyConfig:
 
 
 @frozen
+class BaselineConfig:
+    """How long a baseline may take. `seconds`: wall time for each instance (constructions take none); `cpu_clock`: read
+    process CPU time instead (own methods and PyVRP; HGS always counts CPU time, fast-tsp and OR-Tools wall time).
+    """
+
+    seconds: float = field(default=1.0, validator=v.ge(0))
+    cpu_clock: bool = False
+
+
+@frozen
 class MethodConfig:
-    """A classical method. `method`: its name (see `sfumato_bqnco.methods`); `seconds`: wall time for each instance;
+    """A classical method by name; each has a component of its own, which is the better way to ask for it.
+
+    `method`: its name (see `sfumato_bqnco.methods`); `seconds`: wall time for each instance;
     `cpu_clock`: read process CPU time instead (own methods only).
     """
 

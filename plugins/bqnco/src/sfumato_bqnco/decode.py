@@ -9,11 +9,13 @@ what is left (capacity, budget) one is dropped only if the other is at least as 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
+from .engine import Engine, World, pack
 from .env import Environment, State
 from .network import BQNetwork
 
@@ -51,7 +53,8 @@ class Solutions:
 class Scorer:
     """The network as a function from state rows to log-probabilities, in chunks of bounded size.
 
-    `autocast`: bfloat16 on a GPU; on a CPU it is slower than float32 and stays off. `compiled`: what `compile_` made.
+    On a GPU it runs in bfloat16; on a CPU that is slower than float32 and stays off. `compiled`: what `compile_` made.
+    `use_engine`: on a CPU take the compiled engine (`engine.py`) for the networks that it knows; the same numbers.
     """
 
     network: BQNetwork
@@ -59,6 +62,26 @@ class Scorer:
     n_calls: int = 0
     n_tokens: int = 0
     compiled: Callable[..., Tensor] | None = None
+    use_engine: bool = True
+    _engine: tuple[Any, Engine | None] = field(default=(None, None), init=False)
+    _world: tuple[Environment | None, World | None] = field(default=(None, None), init=False)
+
+    def engine(self, env: Environment) -> tuple[Engine, World] | None:
+        """The compiled engine and its view of `env`; None where torch has to do it."""
+        if not self.use_engine or self.compiled is not None:
+            return None
+        # A step of an optimiser raises the version of a parameter: the packed copy is then made anew.
+        stamp = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.network.parameters())
+        if self._engine[0] != stamp:
+            packed = pack(self.network)
+            self._engine = (stamp, None if packed is None else Engine(packed))
+        made = self._engine[1]
+        if made is None:
+            return None
+        if self._world[0] is not env:
+            self._world = (env, World.of(env))
+        assert self._world[1] is not None
+        return made, self._world[1]
 
     def compile_(self) -> None:
         """Use `torch.compile` with dynamic lengths; a failure at the first call falls back to eager, with a warning."""
@@ -72,6 +95,13 @@ class Scorer:
             env.feasible(state).gather(1, slots[..., None].expand(-1, -1, env.n_options)) & valid[..., None]
         )
         width = slots.shape[1] + 2 * env.has_ends
+        fast = self.engine(env)
+        if fast is not None:
+            found, calls = fast[0].score(fast[1], state, slots, valid)
+            self.n_calls += calls
+            self.n_tokens += len(state) * width
+            logits = torch.from_numpy(found).masked_fill(~allowed, -torch.inf)
+            return logits.flatten(1).log_softmax(1).view_as(logits), slots
         chunk = max(1, self.limits.tokens // width)
         device = next(self.network.parameters()).device
         parts = []
@@ -127,6 +157,13 @@ def greedy(
     """
     state = env.initial() if state is None else state
     n_rows = len(state)
+    fast = scorer.engine(env) if temperature <= 0 else None
+    if fast is not None:
+        found, options_, best, calls, tokens = fast[0].rollout(fast[1], state, scorer.limits.neighbours)
+        scorer.n_calls += calls
+        scorer.n_tokens += tokens
+        chosen = torch.from_numpy(found), torch.from_numpy(options_)
+        return Solutions(*chosen, env.replay(state, *chosen), torch.from_numpy(best).float())
     horizon = int(state.count.max()) if n_rows else 0
     nodes = torch.full((n_rows, horizon), -1, dtype=torch.int64)
     flags = torch.zeros((n_rows, horizon), dtype=torch.int64)

@@ -158,6 +158,25 @@ class Environment:
         moved.rem = moved.rem[:, : int(moved.count.max())] if len(moved) else moved.rem
         return moved
 
+    def replay(self, state: State, nodes: Tensor, flags: Tensor) -> Tensor:
+        """Cost float64 [R] of following `nodes` [R, T] (-1: ended) with options `flags` from `state` to the end.
+
+        The sum that `step` would make, without the states between. Prizes and values count negative.
+        """
+        real = nodes >= 0
+        inst = state.inst[:, None]
+        at = nodes.clamp_min(0)
+        before = torch.cat((state.origin[:, None], at[:, :-1]), 1)
+        moved = self.move_cost(inst, before, at, flags)
+        last = torch.where(real.any(1), at.gather(1, (real.sum(1, keepdim=True) - 1).clamp_min(0))[:, 0], state.origin)
+        end = self.closing_cost(attrs.evolve(state, origin=last))
+        total = torch.where(real, moved, 0.0).sum(1)
+        return torch.where(state.done, state.cost, state.cost + total + end)
+
+    def move_cost(self, inst: Tensor, before: Tensor, node: Tensor, flag: Tensor) -> Tensor:
+        """Cost of `before` -> `node` with option `flag`; all [R, T]."""
+        return self.distance(inst, before, node)
+
     def preference(self, state: State) -> Tensor:
         """Smaller is nearer: decides which nodes the network sees when their number is limited. [R, W]"""
         return self.distance(state.inst[:, None], state.origin[:, None], state.rem)
@@ -320,6 +339,12 @@ class CvrpEnv(_Planar):
         full = torch.where(flag > 0, self.capacity[state.inst], state.left)
         return torch.where(flag > 0, via, direct), full - self.demand[state.inst, node]
 
+    def move_cost(self, inst: Tensor, before: Tensor, node: Tensor, flag: Tensor) -> Tensor:
+        """See `Environment`."""
+        depot = torch.zeros_like(node)
+        via = self.distance(inst, before, depot) + self.distance(inst, depot, node)
+        return torch.where(flag > 0, via, self.distance(inst, before, node))
+
     def tokens(self, config: NetworkConfig, state: State, slots: Tensor, valid: Tensor) -> Tokens:
         """See `Environment`."""
         nodes, valid = self._with_ends(state, slots, valid)
@@ -369,6 +394,10 @@ class OpEnv(_Planar):
     def step_cost(self, state: State, node: Tensor, flag: Tensor) -> tuple[Tensor, Tensor]:
         """Minus the prize; the budget shrinks by the leg (float64, so it does not drift)."""
         return -self.prize[state.inst, node], state.left - self.distance(state.inst, state.origin, node)
+
+    def move_cost(self, inst: Tensor, before: Tensor, node: Tensor, flag: Tensor) -> Tensor:
+        """See `Environment`."""
+        return -self.prize[inst, node]
 
     def closing_cost(self, state: State) -> Tensor:
         """Nothing: only prizes count."""
@@ -428,6 +457,10 @@ class KpEnv(Environment):
     def step_cost(self, state: State, node: Tensor, flag: Tensor) -> tuple[Tensor, Tensor]:
         """Minus the value; the capacity shrinks by the weight."""
         return -self.value[state.inst, node], state.left - self.weight[state.inst, node]
+
+    def move_cost(self, inst: Tensor, before: Tensor, node: Tensor, flag: Tensor) -> Tensor:
+        """See `Environment`."""
+        return -self.value[inst, node]
 
     def closing_cost(self, state: State) -> Tensor:
         """Nothing."""

@@ -57,6 +57,29 @@ def cvrp(
     return {"xy": xy, "demand": demand, "capacity": np.full(count, capacity)}
 
 
+def cvrptw(
+    rng: np.random.Generator, count: int, n: int, *, capacity: int = 0, width: float = 0.3
+) -> Arrays:
+    """As `cvrp` on a map of 100 by 100, with `windows` [count, n + 1, 2] and `service` [count, n + 1].
+
+    In the manner of Solomon's class R (M. Solomon, Operations Research 35(2), 1987): the depot is open from 0 to 600,
+    serving takes 10, and each window of about `width` * 600 has its centre where a vehicle can still get home.
+    """
+    horizon, duration = 600.0, 10.0
+    arrays = cvrp(rng, count, n, capacity=capacity or 40 + n // 2)
+    xy = np.round(arrays["xy"] * 100.0)
+    depot = np.sqrt(((xy - xy[:, :1]) ** 2).sum(-1))
+    earliest, latest = depot, horizon - depot - duration
+    centre = earliest + rng.random(depot.shape) * (latest - earliest)
+    half = 0.5 * width * horizon * (0.5 + rng.random(depot.shape))
+    low = np.floor(np.maximum(centre - half, 0.0))
+    high = np.floor(np.minimum(centre + half, latest))
+    low[:, 0], high[:, 0] = 0.0, horizon
+    service = np.full(depot.shape, duration)
+    service[:, 0] = 0.0
+    return arrays | {"xy": xy, "windows": np.stack((low, high), -1), "service": service}
+
+
 def op(rng: np.random.Generator, count: int, n: int, *, budget: float = 0.0) -> Arrays:
     """`xy` [count, n, 2] (depot first), `prize` [count, n] = (1 + floor(99 d / d_max)) / 100, `budget` [count]."""
     budget = budget or OP_BUDGET.get(n, 4.0 if n > 100 else 2.0 + n / 50.0)
@@ -110,7 +133,7 @@ def published(problem: str, n: int) -> Arrays:
 
 
 def random_set(problem: str, rng: np.random.Generator, count: int, n: int, **options: Any) -> Arrays:
-    """A random set of any of the five problems; `options` as its own function takes them."""
-    makers: dict[str, Any] = {"tsp": tsp, "atsp": atsp, "cvrp": cvrp, "op": op, "kp": kp}
+    """A random set of any of the problems; `options` as its own function takes them."""
+    makers: dict[str, Any] = {"tsp": tsp, "atsp": atsp, "cvrp": cvrp, "cvrptw": cvrptw, "op": op, "kp": kp}
     arrays: Arrays = makers[problem](rng, count, n, **options)
     return arrays

@@ -127,6 +127,11 @@ def from_arrays(problem: str, arrays: dict[str, Any], index: int, name: str = ""
             demand=item("demand").astype(np.int64),
             limit=float(item("capacity")),
         )
+    if problem == "cvrptw":
+        return Instance(
+            problem, name, xy=item("xy"), demand=item("demand").astype(np.int64), limit=float(item("capacity")),
+            windows=item("windows").astype(float), service=item("service").astype(float),
+        )  # fmt: skip
     if problem == "op":
         return Instance(problem, name, xy=item("xy"), prize=item("prize"), limit=float(item("budget")))
     return Instance(problem, name, xy=item("xy"))

@@ -132,6 +132,17 @@ def _knapsack(i: Instance, s: float, rng: np.random.Generator, report: Report, c
     return list(found)
 
 
+def _time_insertion(i: Instance, s: float, rng: np.random.Generator, report: Report, clock: Clock) -> Plan:
+    assert i.demand is not None and i.windows is not None and i.service is not None
+    plan = construct.time_insertion(i.metric(), i.demand, i.limit, i.windows, i.service)
+    if plan is None:
+        raise BqncoError(
+            f"{i.name}: expected customers that a vehicle of their own can serve on time, found one that it cannot; "
+            "check its window against the way from the depot and back"
+        )
+    return plan
+
+
 def _wrapped(function: Any) -> Run:
     def call(i: Instance, s: float, rng: np.random.Generator, report: Report, clock: Clock) -> Plan:
         plan: Plan = function(i, s, rng, report)
@@ -156,6 +167,7 @@ METHODS = {
         Method("string-removals", ("cvrp",), _sisr, True, "slack induction by string removals from savings (Numba)"),
         Method("prize-greedy", ("op",), _op_greedy, False, "insertion by prize per detour"),
         Method("prize-ruin", ("op",), _op_anneal, True, "ruin and recreate with annealing (Numba)"),
+        Method("time-insertion", ("cvrptw",), _time_insertion, False, "sequential insertion of Solomon"),
         Method("density", ("kp",), _density, False, "greedy by value per weight"),
         Method("knapsack-exact", ("kp",), _knapsack, False, "dynamic programming, exact (Numba)"),
         Method("fast-tsp", ("tsp",), _wrapped(external.fast_tsp), True, "fast-tsp, Or-opt in C++", "fast_tsp",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +14,11 @@ from sfumato.protocols import Context, Policy, Solver
 from sfumato.records import Refusal, Start
 
 from . import methods
-from .config import MethodConfig, PolicyConfig
+from .config import BASELINES, BaselineConfig, MethodConfig, PolicyConfig
 from .errors import InstanceError
 from .instances import Instance, Plan
 from .tasks import RoutingTask, encode, instance_of
+from .validate import objective
 
 
 class _BatchPolicy(Policy[Any, Any]):
@@ -60,12 +62,19 @@ class NeuralPolicy(_BatchPolicy):
             if out[b] is None:
                 groups.setdefault((item.n, item.weight_type), []).append(b)
         merged = []
+        heard: list[tuple[int, float, float]] = []
         for members in groups.values():
             parts = [items[b].arrays() for b in members]
             arrays = {
                 k: parts[0][k] if isinstance(parts[0][k], str) else np.concatenate([p[k] for p in parts])
                 for k in parts[0]
             }
+            began = time.perf_counter()
+
+            def report(costs: Any, members: list[int] = members, began: float = began) -> None:
+                now = time.perf_counter() - began
+                heard.extend((b, now, abs(float(c))) for b, c in zip(members, costs, strict=True))
+
             result = self.policy.solve(
                 arrays,
                 width=c.width,
@@ -74,11 +83,16 @@ class NeuralPolicy(_BatchPolicy):
                 n_rounds=c.rounds,
                 seconds=c.seconds * len(members) or None,
                 rng=self.rng,
+                on_round=report if c.seconds else None,
             )
             merged.append(result.merged)
             for b, solution in zip(members, result.solutions, strict=True):
                 out[b] = solution
         self.said = {"merged_share": float(np.mean(merged)) if merged else 0.0}
+        if c.seconds:
+            # A group shares its time, and each of its items sees all of it.
+            limit = c.seconds * max((len(m) for m in groups.values()), default=1)
+            self.said |= incumbents([h for i, h in enumerate(heard) if _better(heard, i)], limit)
         return [s for s in out if s is not None]
 
 
@@ -121,32 +135,63 @@ class PolicySolver(Solver[Any, Any, Any]):
 
 
 class MethodPolicy(_BatchPolicy):
-    """A classical method, one instance after another."""
+    """A classical method, one instance after another.
 
-    def __init__(self, config: MethodConfig) -> None:
-        self.config = config
+    Of anytime methods the notes hold every incumbent that was reported: `incumbent_item`, `incumbent_seconds`,
+    `incumbent_value`, and `limit_seconds`.
+    """
+
+    def __init__(self, method: str, seconds: float, cpu_clock: bool) -> None:
+        self.method, self.seconds = method, seconds
+        self.clock = time.process_time if cpu_clock else time.perf_counter
 
     def solutions(self, items: list[Instance]) -> list[Plan]:
         """See `_BatchPolicy`."""
-        clock = time.process_time if self.config.cpu_clock else time.perf_counter
-        out = []
-        for item in items:
-            out.append(methods.run(self.config.method, item, self.config.seconds, self.rng, None, clock))
+        out: list[Plan] = []
+        heard: list[tuple[int, float, float]] = []
+        for b, item in enumerate(items):
+            began = self.clock()
+
+            def report(plan: Plan, b: int = b, item: Instance = item, began: float = began) -> None:
+                heard.append((b, self.clock() - began, objective(item, plan)))
+
+            plan = methods.run(self.method, item, self.seconds, self.rng, report, self.clock)
+            report(plan)
+            out.append(plan)
+        # The times would differ from run to run, so methods that promise bits say nothing.
+        self.said = incumbents(heard, self.seconds) if methods.METHODS[self.method].anytime else {}
         return out
 
 
-class MethodSolver(Solver[Any, Any, Any]):
-    """Any method of `sfumato_bqnco.methods` by name."""
+def _better(heard: list[tuple[int, float, float]], i: int) -> bool:
+    """Whether entry i says something new of its item: no earlier entry has the same value."""
+    return all(h[0] != heard[i][0] or h[2] != heard[i][2] for h in heard[max(0, i - 64) : i])
 
-    def __init__(self, config: MethodConfig | None = None) -> None:
-        self.config = config or MethodConfig()
+
+def incumbents(heard: list[tuple[int, float, float]], limit: float) -> dict[str, Any]:
+    """Incumbents (item, seconds, objective) as notes."""
+    return {
+        "incumbent_item": np.array([h[0] for h in heard], np.int64),
+        "incumbent_seconds": np.array([h[1] for h in heard], float),
+        "incumbent_value": np.array([h[2] for h in heard], float),
+        "limit_seconds": float(limit),
+    }
+
+
+class BaselineSolver(Solver[Any, Any, Any]):
+    """A method of `sfumato_bqnco.methods` as a solver; subclasses name the method."""
+
+    method = ""
+
+    def __init__(self, config: BaselineConfig | None = None) -> None:
+        self.config = config or BaselineConfig()
 
     def supports(self, task: Any, runtime: Any) -> Refusal | None:
         """Refuse problems that the method does not solve and packages that are not installed."""
         if not isinstance(task, RoutingTask):
-            return Refusal("bqnco/classical solves the tasks of this plugin only", "choose a bqnco task")
+            return Refusal("this baseline solves the tasks of bqnco only", "choose a bqnco task")
         try:
-            methods.method(self.config.method, task.problem)
+            methods.method(self.method, task.problem)
         except InstanceError:
             raise
         except ValueError as error:
@@ -156,8 +201,34 @@ class MethodSolver(Solver[Any, Any, Any]):
 
     def solve(self, task: Any, ctx: Context) -> MethodPolicy:
         """Nothing to prepare."""
-        return MethodPolicy(self.config)
+        return MethodPolicy(self.method, self.config.seconds, self.config.cpu_clock)
 
     def replay_promise(self) -> str:
         """Bits for constructions, statistical where a clock decides."""
-        return "statistical" if methods.METHODS[self.config.method].anytime else "bits"
+        return "statistical" if methods.METHODS[self.method].anytime else "bits"
+
+
+class MethodSolver(BaselineSolver):
+    """Any method by its name, under the one component `bqnco/classical`. Deprecated: each has a component now."""
+
+    def __init__(self, config: MethodConfig | None = None) -> None:
+        chosen = config or MethodConfig()
+        super().__init__(BaselineConfig(chosen.seconds, chosen.cpu_clock))
+        self.method = chosen.method
+        own = {method: name for name, method in BASELINES.items()}.get(chosen.method)
+        if own:
+            warnings.warn(
+                f"'bqnco/classical' with method={chosen.method!r} is deprecated; use the solver 'bqnco/{own}'",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+
+
+def __getattr__(name: str) -> Any:
+    """`Baseline_<method>`: the solver class of one baseline (`-` written as `_`), made when it is asked for."""
+    for component, method in BASELINES.items():
+        if name == f"Baseline_{component.replace('-', '_')}":
+            made = type(name, (BaselineSolver,), {"method": method, "__doc__": methods.METHODS[method].summary})
+            globals()[name] = made
+            return made
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,12 +26,19 @@ from .validate import objective
 # of n = 100 in hundredths of a second.
 CONSTRUCT = {
     "tsp": "farthest-insertion", "atsp": "nearest-neighbour", "cvrp": "savings", "op": "prize-greedy", "kp": "density",
+    "cvrptw": "time-insertion",
 }  # fmt: skip
 IMPROVE = {
     "tsp": "iterated-2-opt", "atsp": "iterated-2-opt", "cvrp": "string-removals", "op": "prize-ruin",
     "kp": "knapsack-exact", "cvrptw": "pyvrp",
 }  # fmt: skip
 _POLICY_SHARE = 0.2
+_TORCH_SECONDS = 2.0
+# A merged beam of four costs about five greedy constructions and starts re-construct at 3 instead of 10 % (TSP100).
+_POLICY_BEAM = 4
+# HGS needs a second or so before it passes string removals, and a matrix.
+_HGS_LEAST = 1.0
+_HGS_MOST = 3000
 # fast-tsp is ahead of our own search from some hundreds of nodes on (n = 1000: 0.1 % shorter in half the CPU time); it
 # needs the whole matrix.
 _FAST_TSP_SIZES = (200, 5000)
@@ -39,7 +46,7 @@ _FAST_TSP_SIZES = (200, 5000)
 
 def _policy_seconds(n: int) -> float:
     """Rough wall seconds of the small network's greedy construction on one core, loading torch included."""
-    return 2.0 + n * (0.0015 + min(n, 250) * 1.5e-5)
+    return _TORCH_SECONDS + n * min(n, 250) * 1.2e-5
 
 
 @frozen
@@ -73,14 +80,15 @@ def solve(
     method: str = "auto",
     seed: int = 0,
     weights: str | Path | None = None,
-    width: int = 1,
+    width: int = 0,
     warm_start: str | None = None,
     on_incumbent: Callable[[float, float], None] | None = None,
 ) -> Answer:
     """Solve an instance or a file of TSP, ATSP, CVRP, OP, KP or (by PyVRP) CVRPTW.
 
     `time_limit`: wall seconds; 0 gives a construction, still feasible. `method`: `auto`, `policy`, or a name in
-    `methods.METHODS`. `weights`: a safetensors file instead of the shipped ones. `width`: beam of the policy.
+    `methods.METHODS`. `weights`: a safetensors file instead of the shipped ones. `width`: beam of the policy (0: greedy, or
+    4 with `method="policy"` when that leaves most of the time to re-construction).
     `warm_start="pyvrp"` improves the best construction by PyVRP. `on_incumbent(seconds, objective)` hears of each
     better solution. Raises InstanceError for a bad file, BqncoError for a method that does not fit; never returns an
     infeasible solution.
@@ -95,7 +103,8 @@ def solve(
     if easy is not None:
         run.offer("trivial", easy)
     elif method == "policy":
-        run.policy(weights, width, share=1.0)
+        quick = 5 * (_policy_seconds(instance.n) - _TORCH_SECONDS) <= 0.4 * time_limit
+        run.policy(weights, width or (_POLICY_BEAM if quick else 1), share=1.0)
     elif method != "auto":
         run.method(method)
     else:
@@ -190,12 +199,12 @@ class _Run:
                 raise BqncoError(f"{problem} has no construction for a time limit of 0; allow some seconds")
             return
         if problem != "kp" and problem != "cvrptw":
-            self._try_policy(path, width)
+            self._try_policy(path, max(width, 1))
         improve = IMPROVE[problem]
         if problem == "kp":
             self._knapsack()
             return
-        if warm_start == "pyvrp" and problem in ("tsp", "cvrp", "op"):
+        if problem == "cvrptw" or (warm_start == "pyvrp" and problem in ("tsp", "cvrp", "op")):
             from .baselines.external import pyvrp
 
             methods.method("pyvrp", problem)
@@ -206,6 +215,8 @@ class _Run:
             return
         if warm_start not in (None, "pyvrp"):
             raise BqncoError(f"expected warm_start 'pyvrp' or none, got {warm_start!r}")
+        if problem == "cvrp" and self._hgs():
+            return
         low, high = _FAST_TSP_SIZES
         if problem == "tsp" and low <= self.instance.n <= high and methods.METHODS["fast-tsp"].installed:
             self.offer("fast-tsp", methods.run("fast-tsp", self.instance, 0.6 * self.left, self.rng))
@@ -234,7 +245,26 @@ class _Run:
         except InstanceError as error:
             self.log.append(Entry(now, "policy", None, f"left out: {error}"))
 
-    def _improve(self, name: str) -> Plan:
+    def _hgs(self) -> bool:
+        """HGS for all the time but a little, where it is installed and there is time for it; says so when not."""
+        now = time.perf_counter() - self.began
+        if not methods.METHODS["hgs"].installed:
+            self.log.append(Entry(now, "hgs", None, "left out: not installed (pip install 'sfumato-bqnco[hgs]')"))
+            return False
+        if self.instance.n > _HGS_MOST or self.left < _HGS_LEAST:
+            remark = f"left out: it wants at most {_HGS_MOST} nodes and {_HGS_LEAST:g} s (here {self.left:.1f} s)"
+            self.log.append(Entry(now, "hgs", None, remark))
+            return False
+        # It starts from nothing and reports nothing on the way; string removals first make sure of a good answer.
+        cpu, wall = time.process_time(), time.perf_counter()
+        self.offer(f"string-removals from {self.found_by}", self._improve("string-removals", 0.1 * self.left))
+        # HGS counts process CPU time: on a busy machine grant it only what this process will get until the limit.
+        share = (time.process_time() - cpu) / max(time.perf_counter() - wall, 1e-6)
+        granted = max(0.95 * self.left, 0.05) * min(max(share, 0.05), 1.0)
+        self.offer("hgs", methods.run("hgs", self.instance, granted, self.rng))
+        return True
+
+    def _improve(self, name: str, seconds: float | None = None) -> Plan:
         from .baselines import atsp_local, cvrp_local, op_local, tsp_local
 
         i, start = self.instance, self.best
@@ -263,7 +293,7 @@ class _Run:
                 i.limit,
                 self.rng,
                 start=start,
-                seconds=max(self.left, 0.0),
+                seconds=max(self.left if seconds is None else seconds, 0.0),
                 on_incumbent=heard,
             )
         if i.problem == "op":

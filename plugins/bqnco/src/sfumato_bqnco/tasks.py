@@ -129,7 +129,7 @@ class OneShot(Episode[Any, Any]):
 
 
 class RoutingTask(Task[Batch, Any, Any]):
-    """Base of the five tasks; `problem` names which."""
+    """Base of the tasks; `problem` names which."""
 
     batched = True
     max_steps = 1
@@ -256,6 +256,10 @@ def search_reference(item: Instance, rng: np.random.Generator, effort: int) -> f
     elif item.problem == "cvrp":
         assert item.demand is not None
         plan = cvrp_local.string_removals(item.metric(), item.demand, item.limit, rng, n_iterations=5 * steps)
+    elif item.problem == "cvrptw":
+        raise InstanceError(
+            "cvrptw has no deterministic search of our own to make a reference; use -t reference=known with files, or none"
+        )
     else:
         assert item.prize is not None
         plan = op_local.ruin_recreate(item.metric(), item.prize, item.limit, rng, n_steps=steps // 4)
@@ -278,6 +282,15 @@ class CvrpTask(RoutingTask):
     """Capacitated vehicle routing: shortest set of routes from the depot."""
 
     problem = "cvrp"
+
+
+class CvrptwTask(RoutingTask):
+    """Capacitated vehicle routing with time windows: least total distance; waiting is free, being late is not allowed.
+
+    Random instances, or files of Solomon's and Gehring and Homberger's form.
+    """
+
+    problem = "cvrptw"
 
 
 class OpTask(RoutingTask):

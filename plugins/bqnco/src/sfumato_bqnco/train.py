@@ -4,7 +4,8 @@ Everything a step depends on is in the checkpoint: weights, their moving average
 step number, which fixes the schedule. A run that is killed and resumed takes the same steps as one that was not.
 
 Source: Drakulic et al., NeurIPS 2023, section 4: cross-entropy on the next step of an optimal solution. The target
-set (`pieces.py`), the schedule, the moving average and the clipping are ours.
+set (`pieces.py`), the schedule, the moving average and the clipping are ours. Muon: K. Jordan et al., "Muon: an
+optimizer for hidden layers in neural networks", 2024, as PyTorch has it (from 2.9 on).
 """
 
 from __future__ import annotations
@@ -63,18 +64,34 @@ class Trainer:
         self.rng = np.random.default_rng([config.seed, 7])
         self.noise = torch.Generator().manual_seed(config.seed)
         self.pieces = sampler(network, data)
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        others = [p for p in self.network.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": config.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-        )
+        self.optimizers = self._make_optimizers()
         self.step = 0
         self.loss = math.nan
         self.cpu_seconds = 0.0
+
+    def _make_optimizers(self) -> list[torch.optim.Optimizer]:
+        """AdamW, and Muon before it for the matrices inside the blocks when that is asked for."""
+        c = self.config
+        named = list(self.network.named_parameters())
+        muon = c.optimizer == "muon"
+        hidden = [p for name, p in named if muon and p.ndim == 2 and "blocks" in name]
+        apart = {id(p) for p in hidden}
+        rest = [p for _, p in named if id(p) not in apart]
+        adamw = torch.optim.AdamW(
+            [
+                {"params": [p for p in rest if p.ndim > 1], "weight_decay": c.weight_decay},
+                {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=c.learning_rate,
+        )
+        if not hidden:
+            made: list[torch.optim.Optimizer] = [adamw]
+        else:
+            made = [torch.optim.Muon(hidden, lr=c.matrix_rate, weight_decay=c.weight_decay), adamw]
+        for optimizer in made:
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
+        return made
 
     def rate(self, step: int) -> float:
         """Learning rate at `step`: linear warm-up, then a cosine to the final rate."""
@@ -106,16 +123,19 @@ class Trainer:
         if self.network_config.problem == "atsp":
             shape = (*tokens.valid.shape, self.network_config.n_identifiers)
             identifiers = torch.rand(shape, generator=self.noise).to(self.device)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(self.step)
+        along = self.rate(self.step) / c.learning_rate
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * along
         self.network.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             logits = self.network(tokens, identifiers)
         loss = imitation_loss(logits, feasible.to(self.device), best.to(self.device))
-        self.optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), c.clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.step += 1
         # A short memory at first, or the average would remember the random start for long.
         decay = min(c.ema, (1.0 + self.step) / (10.0 + self.step))
@@ -164,7 +184,7 @@ class Trainer:
             "config": attrs.asdict(self.config),
             "network": self.network.state_dict(),
             "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
             "rng": self.rng.bit_generator.state,
             "noise": self.noise.get_state(),
             "step": self.step,
@@ -191,7 +211,8 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         for name, value in state["average"].items():
             self.average[name].copy_(value)
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         self.rng.bit_generator.state = state["rng"]
         self.noise.set_state(state["noise"].cpu())
         self.step = int(state["step"])

@@ -2,7 +2,8 @@
 
 Sources: D. Rosenkrantz, R. Stearns, P. Lewis, "An analysis of several heuristics for the traveling salesman
 problem", SIAM J. Computing 6(3), 1977 (nearest neighbour, farthest insertion); G. Dantzig, "Discrete-variable
-extremum problems", Operations Research 5(2), 1957 (filling by density).
+extremum problems", Operations Research 5(2), 1957 (filling by density); M. Solomon, "Algorithms for the vehicle routing
+and scheduling problems with time window constraints", Operations Research 35(2), 1987 (sequential insertion).
 """
 
 from __future__ import annotations
@@ -94,3 +95,84 @@ def density_greedy(value: NDArray[Any], weight: NDArray[Any], capacity: float) -
             left -= weight[i]
             packed.append(int(i))
     return packed
+
+
+def time_insertion(metric: Metric, demand: Any, capacity: float, windows: Any, service: Any) -> list[list[int]] | None:
+    """Routes of a CVRPTW by Solomon's sequential insertion I1 (mu = 1, alpha = 1/2, lambda = 1); O(N^3) at worst.
+
+    Each route opens with the customer farthest from the depot; then the customer is inserted that gains most over a
+    route of its own, at the place where detour and delay are least. None when some customer cannot be served even by a
+    vehicle of its own.
+    """
+    out = np.full((metric.n, metric.n), -1, np.int64)
+    count = _time_insertion(
+        metric.kernel(), np.asarray(demand, float), float(capacity), np.asarray(windows, float),
+        np.asarray(service, float), out,
+    )  # fmt: skip
+    return None if count < 0 else [[int(v) for v in row if v >= 0] for row in out[:count]]
+
+
+@njit(cache=True)
+def _time_insertion(metric: Any, demand: Any, capacity: float, windows: Any, service: Any, out: Any) -> int:
+    n = demand.size
+    served = np.zeros(n, np.bool_)
+    served[0] = True
+    left = n - 1
+    n_routes = 0
+    route = np.empty(n + 1, np.int64)
+    start = np.empty(n + 1, np.float64)
+    while left > 0:
+        seed, far = -1, -1.0
+        for v in range(1, n):
+            if not served[v] and _d(metric, 0, v) > far:
+                far, seed = _d(metric, 0, v), v
+        route[0], route[1], route[2] = 0, seed, 0
+        size = 3
+        load = 0.0
+        node, place = seed, 0
+        while node >= 0:
+            if node != seed or size > 3:
+                for t in range(size, place + 1, -1):
+                    route[t] = route[t - 1]
+                route[place + 1] = node
+                size += 1
+            served[node] = True
+            load += demand[node]
+            left -= 1
+            # Starts of service along the route; it must be on time everywhere.
+            start[0] = windows[0, 0]
+            for t in range(1, size):
+                a, b = route[t - 1], route[t]
+                start[t] = max(start[t - 1] + service[a] + _d(metric, a, b), windows[b, 0])
+                if start[t] > windows[b, 1] + 1e-9:
+                    return -1
+            best = -np.inf
+            node = -1
+            for v in range(1, n):
+                if served[v] or load + demand[v] > capacity:
+                    continue
+                cheapest, at = np.inf, -1
+                for t in range(size - 1):
+                    a, b = route[t], route[t + 1]
+                    here = max(start[t] + service[a] + _d(metric, a, v), windows[v, 0])
+                    if here > windows[v, 1]:
+                        break
+                    after = max(here + service[v] + _d(metric, v, b), windows[b, 0])
+                    cost = 0.5 * (_d(metric, a, v) + _d(metric, v, b) - _d(metric, a, b)) + 0.5 * (after - start[t + 1])
+                    if cost >= cheapest:
+                        continue
+                    fits = after <= windows[b, 1]
+                    late = after
+                    k = t + 1
+                    while fits and k < size - 1 and late > start[k]:
+                        late = max(late + service[route[k]] + _d(metric, route[k], route[k + 1]), windows[route[k + 1], 0])
+                        fits = late <= windows[route[k + 1], 1]
+                        k += 1
+                    if fits:
+                        cheapest, at = cost, t
+                if at >= 0 and _d(metric, 0, v) - cheapest > best:
+                    best, node, place = _d(metric, 0, v) - cheapest, v, at
+        for t in range(size - 2):
+            out[n_routes, t] = route[t + 1]
+        n_routes += 1
+    return n_routes
