@@ -1,14 +1,20 @@
-"""Writes the results page and README's table from the committed ledgers. `python docs/write_results.py [--check]`.
+"""Writes the results page and README's tables from committed results. `python docs/write_results.py [--check]`.
 
-Reads files alone: no plugin has to be installed.
+Claims come from the ledgers that the plugins carry. Figures against peers come from the committed results of benchmarks: those
+that docs/peers.toml points into, and `benchmarks/results/peers.json` of any plugin. Reads files alone: no plugin has to be
+installed.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, README, MARK = ROOT / "docs" / "results.md", ROOT / "README.md", "<!-- ledger -->"
@@ -38,9 +44,87 @@ def table(plugin: Path) -> list[str]:
     return rows
 
 
+def lookup(data: Any, where: str | dict[str, Any], value: str | None) -> tuple[float, int]:
+    """Return a figure and how many records it averages (0: it stands there as it is)."""
+    if isinstance(where, dict):
+        records = data["rows"] if isinstance(data, dict) else data
+        found = [float(r[value]) for r in records if all(r.get(k) == v for k, v in where.items())]
+        if not found:
+            raise SystemExit(f"docs/peers.toml: no record with {where}")
+        return math.fsum(found) / len(found), len(found)
+    for key in where.split(" / "):
+        try:
+            data = data[int(key)] if isinstance(data, list) else data[key]
+        except (KeyError, IndexError, TypeError):
+            raise SystemExit(f"docs/peers.toml: {where!r} leads nowhere at {key!r}; the benchmark's result has another form now") from None
+    return float(data), 0
+
+
+def comparisons() -> list[dict[str, Any]]:
+    """Return every row against a peer, plugin by plugin: what, peer, unit, better, ours, theirs, n, note."""
+    rows = []
+    for row in tomllib.loads((ROOT / "docs" / "peers.toml").read_text())["row"]:
+        data = json.loads((ROOT / row["file"]).read_text())
+        ours, n = lookup(data, row["ours"], row.get("value"))
+        theirs, _ = lookup(data, row["theirs"], row.get("value"))
+        rows.append({"n": n or None, "note": "", **row, "ours": ours, "theirs": theirs})
+    for path in sorted(ROOT.glob("plugins/*/benchmarks/results/peers.json")):
+        rows += [{"plugin": path.parents[2].name, "n": None, "note": "", **row} for row in json.loads(path.read_text())]
+    return sorted(rows, key=lambda row: row["plugin"])
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """Return how ours compares: a ratio where both are positive, else a difference; worse results are said as plainly."""
+    ours, theirs, unit = row["ours"], row["theirs"], row["unit"]
+    better = ours < theirs if row["better"] == "smaller" else ours > theirs
+    if ours > 0 and theirs > 0 and unit not in ("%", ""):
+        ratio = theirs / ours if row["better"] == "smaller" else ours / theirs
+        text = f"{ratio:.1f} x" if ratio >= 1 else f"{1 / ratio:.1f} x worse"
+    else:
+        text = f"{abs(ours - theirs):.2g}{' ' + unit if unit else ''} {'better' if better else 'worse'}"
+    return f"**{text}**" if better else text
+
+
+def peers() -> str:
+    """Return the table against peers."""
+    lines = ["| plugin | what | ours | peer | | n |", "|---|---|---|---|---|---|"]
+    for row in comparisons():
+        unit = f" {row['unit']}" if row["unit"] else ""
+        note = f" ({row['note']})" if row["note"] else ""
+        lines.append(
+            f"| {row['plugin'].replace('_', '-')} | {row['what']}{note} | {row['ours']:.3g}{unit} | {row['peer']}: {row['theirs']:.3g}{unit} "
+            f"| {verdict(row)} | {row['n'] or ''} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def claims() -> str:
+    """Return README's count of claims."""
+    lines = ["| plugin | claims | reproduced | not reproduced | not run here |", "|---|---|---|---|---|"]
+    for plugin in sorted((ROOT / "plugins").iterdir()):
+        if rows := table(plugin):
+            counts = Counter(row.rsplit("| ", 1)[1].removesuffix(" |").split(":")[0] for row in rows)
+            lines.append(
+                f"| {plugin.name.replace('_', '-')} | {len(rows)} | {counts['reproduced']} | {counts['not reproduced']} "
+                f"| {len(rows) - counts['reproduced'] - counts['not reproduced']} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def readme() -> str:
+    """Return README with its generated tables."""
+    text = README.read_text()
+    for name, made in (("peers", peers()), ("claims", claims())):
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.S)
+        if not pattern.search(text):
+            raise SystemExit(f"README.md lacks the marks <!-- {name} --> and <!-- end of {name} -->")
+        text = pattern.sub(lambda m, made=made: f"{m.group(1)}\n{made}\n{m.group(2)}", text)
+    return text
+
+
 def page() -> str:
     """Return the results page."""
-    parts = [PAGE.read_text().partition(MARK)[0] + MARK + "\n"]
+    parts = [PAGE.read_text().partition(MARK)[0] + MARK + "\n\n## Against peers\n\n" + peers()]
     for plugin in sorted((ROOT / "plugins").iterdir()):
         if rows := table(plugin):
             head = ["| claim | source | paper | here (95 % interval) | n | verdict |", "|---|---|---|---|---|---|"]
@@ -49,7 +133,9 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    text = page()
+    made = {PAGE: page(), README: readme()}
     if "--check" in sys.argv:
-        sys.exit(0 if PAGE.read_text() == text else "docs/results.md is out of date: python docs/write_results.py")
-    PAGE.write_text(text)
+        old = [str(path.relative_to(ROOT)) for path, text in made.items() if path.read_text() != text]
+        sys.exit(f"{' and '.join(old)} out of date: python docs/write_results.py" if old else 0)
+    for path, text in made.items():
+        path.write_text(text)

@@ -108,8 +108,10 @@ def test_every_plugin_has_its_environment_and_its_parts(folder):
     """pyproject, README, tests, benchmarks, claims, and a tox environment which CI runs."""
     tox = configparser.ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini")
-    assert f"testenv:{folder.name}" in tox
-    assert folder.name in tox["tox"]["labels"]
+    assert f"testenv:{folder.name}{{,-py312,-py313}}" in tox
+    labels = dict(line.split(" = ") for line in tox["tox"]["labels"].strip().splitlines())
+    assert folder.name in labels["ci"].split(", ")
+    assert {f"{folder.name}-py312", f"{folder.name}-py313"} <= set(labels["versions"].split(", "))
     for part in ("pyproject.toml", "README.md", "tests", "benchmarks", f"src/sfumato_{folder.name}/py.typed"):
         assert (folder / part).exists(), f"{folder.name} lacks {part}"
 
@@ -124,6 +126,18 @@ def test_a_plugins_metadata_is_in_order(folder):
     assert not others
     assert key == folder.name.replace("_", "-")
     assert module == f"sfumato_{folder.name}.plugin"
+
+
+def test_the_oldest_dependencies_that_ci_pins_are_the_cores_lower_bounds():
+    """What `tox -e core-oldest` installs is what core/pyproject.toml promises to work with."""
+    project = tomllib.loads((ROOT / "core" / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *(d for name, deps in extras.items() if name != "ray" for d in deps)]
+    bounds = {tuple(d.split(">=")) for d in asked}
+    pinned = [line.split("==") for line in (ROOT / "tests" / "oldest.txt").read_text().splitlines() if "==" in line]
+    assert {name for name, _ in bounds} == {name for name, _ in pinned}
+    for name, version in pinned:
+        assert any(n == name and f"{version}.".startswith(f"{low}.") for n, low in bounds), f"{name}=={version} is not the lower bound"
 
 
 @pytest.mark.parametrize("folder", PLUGINS, ids=lambda p: p.name)
