@@ -94,6 +94,7 @@ def wrapped_worker(rank: int, world: int, port: int, folder: str) -> None:
         fsdp(rank, world, folder)
         ddp(rank, world, folder)
         dtensor(rank, world, folder)
+        attached(rank, world, folder)
     finally:
         torch.distributed.destroy_process_group()
 
@@ -149,6 +150,44 @@ def fsdp(rank: int, world: int, folder: str) -> None:
     torch.save(state_of(layers), Path(folder) / f"fsdp-{rank}.pt")
 
 
+def adopted() -> torch.nn.Module:
+    """A model with routers of its own, one of which holds its bias as a parameter; weights on a grid."""
+    from test_attach import ErnieRouter, SoftmaxRouter, Stack
+
+    model = Stack(SoftmaxRouter(), ErnieRouter())
+    for i, parameter in enumerate(p for p in model.parameters() if p.shape[-1] == D):
+        grid = torch.randint(-8, 9, parameter.shape, generator=torch.Generator().manual_seed(i))
+        parameter.data.copy_(grid / 16)
+    return model
+
+
+def attached_training(
+    model: torch.nn.Module, balancer: Balancer, part: int, n_parts: int
+) -> dict[str, torch.Tensor]:
+    for step in range(N_STEPS):
+        sum(out[1].sum() for out in model(batch(step)[part::n_parts])).backward()
+        balancer.step()
+    return {name: state.bias.clone() for name, state in zip(balancer.names, balancer.states, strict=True)}
+
+
+def attached(rank: int, world: int, folder: str) -> None:
+    """attach, then FSDP2 over the whole model: the biases are those of one process."""
+    import pytest
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    from sfumato_alflb import ArgumentError, attach
+
+    model = adopted()
+    balancer = attach(model, "sign", 0.01)
+    fully_shard(model, mesh=init_device_mesh("cpu", (world,)))
+    torch.save(attached_training(model, balancer, rank, world), Path(folder) / f"attached-{rank}.pt")
+    late = adopted()
+    fully_shard(late, mesh=init_device_mesh("cpu", (world,)))
+    with pytest.raises(ArgumentError, match="before fully_shard"):
+        attach(late)
+
+
 def single(parts: int = 1) -> dict[str, torch.Tensor]:
     layers = routers()
     train(layers, range(parts), parts, range(N_STEPS))
@@ -186,4 +225,9 @@ if __name__ == "__main__":
     launch(worker, 2, target)
     launch(wrapped_worker, 2, target)
     torch.save(single(), Path(target) / "single.pt")
+    from sfumato_alflb import attach
+
+    alone = adopted()
+    biases = attached_training(alone, attach(alone, "sign", 0.01), 0, 1)
+    torch.save(biases, Path(target) / "attached-single.pt")
     torch.save(single(4), Path(target) / "accumulated.pt")

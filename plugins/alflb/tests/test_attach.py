@@ -290,8 +290,9 @@ def test_a_mask_given_by_position_counts_and_is_forgotten_after_the_call() -> No
 
 def test_evaluation_is_not_counted_and_detach_restores_the_model() -> None:
     """Hooks, state and keys are gone."""
-    model = Stack(SoftmaxRouter(), TitanBlock())
+    model = Stack(SoftmaxRouter(), TitanBlock(), ErnieRouter())
     keys, x = set(model.state_dict()), tokens(30)
+    parameters = [name for name, _ in model.named_parameters()]
     want = model(x)[0][2]
     attached = attach(model, u=0.5)
     model.eval()
@@ -302,6 +303,7 @@ def test_evaluation_is_not_counted_and_detach_restores_the_model() -> None:
     attached.step()
     attached.detach()
     assert set(model.state_dict()) == keys
+    assert {name for name, _ in model.named_parameters()} == set(parameters)
     assert torch.equal(model(x)[0][2], want)
 
 

@@ -33,6 +33,19 @@ MODELS = {
         "n_shared_experts": 1, "head_dim": 8,
     },
     "MiniMaxM2": {"num_local_experts": 8},
+    "Ernie4_5_Moe": {"moe_num_experts": 8, "moe_k": 2, "num_experts": 8, "moe_num_shared_experts": 1, "moe_layer_start_index": 0},
+    "GptOss": {"num_local_experts": 8},
+    "GraniteMoe": {"num_local_experts": 8},
+    "Qwen2Moe": {"num_experts": 8, "shared_expert_intermediate_size": 16, "decoder_sparse_step": 1},
+    "FlexOlmo": {"num_experts": 8, "pad_token_id": 0},
+    "MiniMax": {"num_local_experts": 8, "layer_types": ["full_attention", "full_attention"]},
+    "Glm4Moe": {"n_routed_experts": 8, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 0, "n_shared_experts": 1},
+    "Dots1": {"n_routed_experts": 8, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 0, "n_shared_experts": 1},
+    "DeepseekV2": {
+        "n_routed_experts": 8, "num_experts": 8, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 0,
+        "q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8,
+        "n_shared_experts": 1, "head_dim": 8,
+    },
 }  # fmt: skip
 
 
@@ -48,10 +61,9 @@ def build(name: str):
     return model.train()
 
 
-# Three mechanisms; the others route as Qwen3-MoE does, and are tried when asked for.
-NAMES = (
-    list(MODELS) if os.environ.get("SFUMATO_ALFLB_ALL_MODELS") else ["Qwen3Moe", "DeepseekV3", "MiniMaxM2"]
-)
+# Four mechanisms; the others route as one of these does, and are tried when asked for.
+USUAL = ["Qwen3Moe", "DeepseekV3", "MiniMaxM2", "Ernie4_5_Moe"]
+NAMES = list(MODELS) if os.environ.get("SFUMATO_ALFLB_ALL_MODELS") else USUAL
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,3 +103,22 @@ def test_a_router_with_weights_of_its_own_kind_is_refused() -> None:
     )
     with pytest.raises(ArgumentError, match="makes them in another way"):
         attach(transformers.PhimoeForCausalLM(config))
+
+
+def test_a_router_that_limits_tokens_to_groups_by_itself_is_refused() -> None:
+    """DeepSeek-V2's grouped form has no bias to share, and plain top-K in its stead would be another model."""
+    config = transformers.DeepseekV2Config(
+        **{
+            **SIZES,
+            **MODELS["DeepseekV2"],
+            "topk_method": "group_limited_greedy",
+            "n_group": 4,
+            "topk_group": 1,
+        }
+    )
+    model = transformers.DeepseekV2ForCausalLM(config)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, 0.0, parameter.shape[-1] ** -0.5)
+    with pytest.raises(ArgumentError, match="makes them in another way|chooses otherwise"):
+        attach(model)

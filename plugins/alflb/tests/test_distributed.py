@@ -68,3 +68,11 @@ def test_ddp_with_accumulation_does_not_overwrite_counts(states) -> None:
 def test_dtensors_are_routed_and_balanced_alike(states) -> None:
     """Replicated weights and buffers, tokens sharded over the mesh."""
     assert same(states["dtensor-0"], states["single"]) and same(states["dtensor-1"], states["single"])
+
+
+def test_attached_routers_are_balanced_under_fsdp2(states) -> None:
+    """Also one whose own bias was a parameter, which FSDP would have sharded and freed."""
+    assert all(bool(bias.abs().max() > 0) for bias in states["attached-single"].values())
+    assert len(states["attached-single"]) == 2
+    for rank in range(2):
+        assert same(states[f"attached-{rank}"], states["attached-single"])

@@ -44,6 +44,9 @@ class Attached(Balancer):
         super().__init__(states, group, expert_ranks=expert_ranks)
         self.names = [site.name or "router" for site in sites]
         self._hosts = [site.host for site in sites]
+        self._were_parameters = [
+            (site.host, site.bias_name) for site in sites if site.bias_name in site.host._parameters
+        ]
         self._hooks: list[Any] = []
         self.mask: Tensor | None = None
 
@@ -54,7 +57,10 @@ class Attached(Balancer):
         for host in self._hosts:
             if hasattr(host, "balance"):
                 del host.balance
-        self._hooks, self._hosts = [], []
+        for host, name in self._were_parameters:
+            value = host._buffers.pop(name or "")
+            host.register_parameter(name or "", nn.Parameter(value, requires_grad=False))
+        self._hooks, self._hosts, self._were_parameters = [], [], []
 
     def token_mask(self, n_tokens: int) -> Tensor | None:
         """Return the flat mask [n_tokens] of the present call, or None when it was given none."""
@@ -87,7 +93,7 @@ def attach(
     group: see `update_biases`. score: 'sigmoid' or 'softmax', for routers with a bias of their own that do
     not tell which of them they add it to. expert_ranks: see `Balancer`.
     The state lies in the routers as submodule `balance`, so `model.state_dict()` holds it; attach before
-    loading a checkpoint that has it. Attach copies of a model (deepcopy) apart: hooks of a copy would still
+    loading a checkpoint that has it, and before DDP or `fully_shard` wraps the model. Attach copies of a model (deepcopy) apart: hooks of a copy would still
     count into the original.
     Raises ArgumentError when the model has no routers that are understood, when one makes its weights or
     its choice in an unknown way, or when it is attached already; the model is then as it was.
@@ -172,8 +178,15 @@ def _observe(state: BalanceState, attached: Attached) -> Callable[..., None]:
 
 
 def _share(host: nn.Module, name: str, state: BalanceState) -> None:
-    """Make the host's bias and the state's one float32 tensor, saved under the host's name alone."""
+    """Make the host's bias and the state's one float32 tensor, saved under the host's name alone.
+
+    A bias that the model holds as a parameter becomes a buffer: FSDP would shard a parameter and hand out
+    copies of it that it frees after each forward.
+    """
     own: Tensor = getattr(host, name)
+    if name in host._parameters:
+        del host._parameters[name]
+        host.register_buffer(name, own.detach())
     state.bias.copy_(local(own.detach()).reshape(-1))
     state._non_persistent_buffers_set.add("bias")
     if own.dtype == torch.float32 and own.device == state.bias.device and not hasattr(own, "to_local"):
@@ -186,8 +199,6 @@ def _share(host: nn.Module, name: str, state: BalanceState) -> None:
 def _set(host: nn.Module, name: str, value: Tensor) -> None:
     if name in host._buffers:
         host._buffers[name] = value
-    elif name in host._parameters:
-        host._parameters[name] = nn.Parameter(value, requires_grad=False)
     else:
         setattr(host, name, value)
 

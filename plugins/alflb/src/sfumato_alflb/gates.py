@@ -87,6 +87,13 @@ def find_sites(model: nn.Module) -> list[Site]:
             k = _k_of(module)
             assert k is not None
             sites.append(Site(name, module, module, k, int(module.num_experts), None))  # type: ignore[call-overload]
+    for site in sites:
+        parts = [site.router.parameters(), [getattr(site.host, site.bias_name)] if site.bias_name else []]
+        if any(hasattr(tensor, "to_local") for part in parts for tensor in part):
+            raise ArgumentError(
+                "model", "routers with plain tensors", f"DTensors in {site.name}",
+                "Attach before fully_shard or parallelize_module; both leave the balance alone.",
+            )  # fmt: skip
     if not sites:
         raise ArgumentError(
             "model", "routers as transformers 5, torchtitan or Megatron name them", f"none in {type(model).__name__}",

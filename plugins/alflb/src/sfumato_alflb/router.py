@@ -6,6 +6,7 @@ arXiv:2412.19437, section 2.1.2 (group-limited routing, normalised sigmoid gates
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -183,7 +184,11 @@ def refuse_non_finite(logits: Tensor, check: bool | None) -> None:
     """Raise ArgumentError when any of the logits is NaN or infinite; None checks on a CPU alone."""
     if torch.compiler.is_compiling() or not (logits.device.type == "cpu" if check is None else check):
         return
-    finite = torch.isfinite(local(logits.detach()))
+    values = local(logits.detach())
+    # One pass: a sum is NaN or infinite when an entry is. Finite entries can overflow it, hence the second look.
+    if math.isfinite(float(values.sum())):
+        return
+    finite = torch.isfinite(values)
     if not bool(finite.all()):
         raise ArgumentError(
             "logits", "finite values", f"{int((~finite).sum())} of {finite.numel()} NaN or infinite",
