@@ -178,3 +178,22 @@ def test_navigation_maps_have_one_open_gate(rng) -> None:  # type: ignore[no-unt
     assert abs(open_gates[:, 3].mean() - 0.5) < 0.1 and np.all(open_gates[:, 3] | open_gates[:, 9])
     belief = ParticleFilter(model, 2000, rng).update(8, 0).particles
     assert len(np.unique(belief, axis=0)) > 100
+
+
+def test_a_hint_lies_between_knowing_all_and_walking_for_ever(rng) -> None:  # type: ignore[no-untyped-def]
+    for kind in (Tag, LaserTag, LightDark):
+        full, mixed = kind(hint_weight=1.0), kind(hint_weight=0.5)
+        states = full.initial(200, rng)
+        best, hint = (m.value_hint(states, np.zeros(200, np.int64)) for m in (full, mixed))
+        forever = -1.0 / (1.0 - full.discount)
+        assert np.all(hint <= best + 1e-9) and np.all(hint >= forever - 1e-9)
+        moving = best < 10.0 if kind is not LightDark else np.ones(200, bool)
+        np.testing.assert_allclose(hint[moving], 0.5 * best[moving] + 0.5 * forever)
+        with pytest.raises(ValueError, match="hint_weight"):
+            kind(hint_weight=0.0)
+
+
+def test_a_tag_on_the_same_cell_is_worth_its_reward_whatever_the_weight() -> None:
+    model = Tag(hint_weight=0.3)
+    state = np.array([[5 * model.n_cells + 5]])
+    assert model.value_hint(state, np.zeros(1, np.int64))[0] == pytest.approx(0.3 * 10.0)

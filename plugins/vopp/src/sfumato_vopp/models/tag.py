@@ -69,8 +69,10 @@ def chase_hint(path: Array, discount: float, weight: float) -> Array:
 
     The upper one walks straight to an opponent that stands still and is seen, -(1-γ^d)/(1-γ) + 10γ^d; the lower one walks
     for ever. An agent that has lost its opponent is nearer to the lower one, and a hint that forgets this makes losing it
-    look harmless: measured on Tag, the loss per decision fell to a quarter when the weight went from 1 to 0.6.
+    look harmless: measured on Tag, a decision lost about half as much at a weight of 0.6 as at 1.
     """
+    if not 0.0 < weight <= 1.0:
+        raise ValueError(f"expected 0 < hint_weight <= 1, got {weight}")
     if discount >= 1:
         return 10.0 - path / weight
     g = discount ** np.minimum(path, 1000)
@@ -92,8 +94,6 @@ class Tag(ScalarModel):
     reward_range = (-1.0, 10.0)  # a tag in vain is no sensible action
 
     def __init__(self, discount: float = 0.95, hint_weight: float = 0.6) -> None:
-        if not 0.0 < hint_weight <= 1.0:
-            raise ValueError(f"expected 0 < hint_weight <= 1, got {hint_weight}")
         self.discount = discount
         self.cells = free_cells()
         self.n_cells = len(self.cells)
