@@ -6,8 +6,8 @@ stored feature by feature ([C, T], T tokens), so that every product is one BLAS 
 contiguous tokens, which the compiler turns into vector instructions. Normalisation, ReZero factors and the distance
 bias are folded into the matrices when the network is packed.
 
-It takes the transformer on TSP, CVRP, OP and KP in float32 on the CPU. The ATSP's edge bias, the Perceiver and other
-devices use torch. Both paths agree within float32's rounding (tests/test_engine.py).
+It takes the transformer and the Perceiver on TSP, CVRP, OP and KP in float32 on the CPU. The ATSP and other devices use
+torch. Both paths agree within float32's rounding (tests/test_engine.py).
 """
 
 from __future__ import annotations
@@ -39,13 +39,17 @@ _C1, _C2, _C3, _C4, _C5 = _F(0.69314718), _F(0.24022651), _F(0.05550411), _F(0.0
 _ONE, _ZERO, _EPS = _F(1.0), _F(0.0), _F(1e-5)
 
 
+_NONE = np.zeros((0, 0), np.float32)
+
+
 @frozen(eq=False)
 class Packed:
     """A network as arrays for the kernels. K layers, width C, inner width I = heads * head, feed-forward D.
 
     `w_in` [C, F + 1]; `ends` [2, C]; `w_qkv` [K, 3 I, C + X]; `w_out` [K, C, I]; `w_ff1` [K, D, C + 1]; `w_ff2`
     [K, C, D + 1]; `w_head` [A, C + 1]. The last column is the constant; X is 4 with a distance bias (x, y, minus the
-    squared norm, one), else 1.
+    squared norm, one), else 1. With a Perceiver these are the layers of the latents, `w_token` is what is computed from
+    tokens and `bridge` the latents [L, M], their questions [S, M], and the matrices behind both cross-attentions.
     """
 
     problem: str
@@ -59,20 +63,25 @@ class Packed:
     w_ff1: Floats
     w_ff2: Floats
     w_head: Floats
+    w_token: tuple[Floats, ...] = (_NONE, _NONE, _NONE, _NONE)
+    bridge: tuple[Floats, ...] = (_NONE, _NONE, _NONE, _NONE)
 
     def arrays(self) -> tuple[Any, ...]:
         """What the kernels take."""
         return (
             self.normed, self.n_heads, self.w_in, self.ends, self.w_qkv, self.w_out, self.w_ff1, self.w_ff2, self.w_head,
+            self.w_token, self.bridge,
         )  # fmt: skip
 
 
 def pack(network: Any) -> Packed | None:
     """Fold a `BQNetwork` into arrays; None when this engine does not take it (see the module)."""
     c = network.config
-    if c.problem not in PROBLEM or c.kind != "transformer" or (c.width // c.n_heads) % 4:
+    if c.problem not in PROBLEM or next(network.parameters()).device.type != "cpu":
         return None
-    if next(network.parameters()).device.type != "cpu":
+    if c.kind == "perceiver":
+        return _pack_perceiver(network)
+    if (c.width // c.n_heads) % 4:
         return None
     state = {k: t.detach().double().numpy() for k, t in network.state_dict().items()}
     heads, size = c.n_heads, c.width // c.n_heads
@@ -124,6 +133,64 @@ def pack(network: Any) -> Packed | None:
         c.problem, c.features == "relative", normed, heads, f32(np.column_stack((state["input.weight"], state["input.bias"]))),
         f32(ends), f32(np.stack(qkv)), f32(np.stack(out)), f32(np.stack(first)), f32(np.stack(second)),
         f32(np.column_stack((w * gain, w @ shift + state["head.bias"]))),
+    )  # fmt: skip
+
+
+def _pack_perceiver(network: Any) -> Packed | None:
+    c = network.config
+    if (c.width // c.latent_heads) % 4:
+        return None
+    state = {k: t.detach().double().numpy() for k, t in network.state_dict().items()}
+    heads, size, width = c.latent_heads, c.latent_width // c.latent_heads, c.latent_width
+    # Heads are filled up to a multiple of four features with zeros, which change neither products nor sums.
+    full = -(-size // 4) * 4
+
+    def behind(norm: str, *parts: tuple[Any, Any]) -> Any:
+        """Matrices (and biases) behind one normalisation, the constant as the last column."""
+        gain, shift = state[f"perceiver.{norm}.weight"], state[f"perceiver.{norm}.bias"]
+        return np.concatenate([np.column_stack((w * gain, w @ shift + b)) for w, b in parts])
+
+    def wide(w: Any) -> Any:
+        return np.pad(w.reshape(heads, size, -1), ((0, 0), (0, full - size), (0, 0))).reshape(heads * full, -1)
+
+    def get(name: str) -> Any:
+        return state[f"perceiver.{name}"]
+
+    scale, small = 1.0 / np.sqrt(c.width // heads), 1.0 / np.sqrt(size)
+    qkv, out, first, second = [], [], [], []
+    for k in range(c.n_layers):
+        at = f"blocks.{k}."
+        rows = behind(
+            at + "norms.0", (get(at + "attention.query.weight") * small, 0.0), (get(at + "attention.key.weight"), 0.0),
+            (get(at + "attention.value.weight"), get(at + "attention.value.bias")),
+        )  # fmt: skip
+        qkv.append(np.concatenate([wide(part) for part in np.split(rows, 3)]))
+        w = get(at + "attention.out.weight").reshape(width, heads, size)
+        out.append(np.pad(w, ((0, 0), (0, 0), (0, full - size))).reshape(width, -1))
+        first.append(behind(at + "norms.1", (get(at + "inner.weight"), get(at + "inner.bias"))))
+        second.append(np.column_stack((get(at + "outer.weight"), get(at + "outer.bias"))))
+    latents = get("latents")
+    spread = np.sqrt(latents.var(1, keepdims=True) + 1e-5)
+    normal = (latents - latents.mean(1, keepdims=True)) / spread * get("norm_latents.weight") + get("norm_latents.bias")
+    token = (
+        behind("norm_in", (get("read.key.weight"), 0.0), (get("read.value.weight"), get("read.value.bias")),
+               (get("write.query.weight") * scale, 0.0)),
+        behind("norm_out", (get("write.key.weight"), 0.0), (get("write.value.weight"), get("write.value.bias"))),
+        behind("norm_token", (get("inner.weight"), get("inner.bias"))),
+        np.column_stack((get("outer.weight"), get("outer.bias"))),
+    )  # fmt: skip
+    bridge = (latents.T, (normal @ get("read.query.weight").T * scale).T, get("read.out.weight"), get("write.out.weight"))
+    ends = state["ends"] if c.problem != "kp" else np.zeros((2, c.width))
+
+    def f32(x: Any) -> Floats:
+        return np.ascontiguousarray(x, dtype=np.float32)
+
+    return Packed(
+        c.problem, c.features == "relative", True, heads,
+        f32(np.column_stack((state["input.weight"], state["input.bias"]))), f32(ends), f32(np.stack(qkv)),
+        f32(np.stack(out)), f32(np.stack(first)), f32(np.stack(second)),
+        f32(np.column_stack((state["head.weight"], state["head.bias"]))), tuple(f32(w) for w in token),
+        tuple(f32(w) for w in bridge),
     )  # fmt: skip
 
 
@@ -181,29 +248,29 @@ def _softmax(s: Any, bits: Any, power: Any) -> Any:
 
 
 @njit(cache=True, fastmath=_FAST, error_model="numpy")
-def _attend(qkv: Any, out: Any, off: int, n: int, n_heads: int, s: Any, bits: Any, power: Any) -> None:
-    """Softmax attention of one row of tokens; `qkv` [3 I, T], result in `out` [I, T] at columns off..off + n.
+def _attend(
+    q: Any, k: Any, v: Any, out: Any, first: int, last: int, off: int, n: int, n_heads: int, s: Any, bits: Any, power: Any
+) -> None:
+    """Softmax attention of the queries at columns first..last of `q` [I, T'] to the n keys and values at column off of
+    `k`, `v` [I, T]; the result is in the queries' columns of `out` [I, T'].
 
     Four queries and four features at a time, so that every key and value that is loaded serves sixteen products.
     `s` [4, >= n], `bits`, `power` [>= n]: scratch. Slices, not offsets, because negative indices forbid vector code.
     """
-    inner = qkv.shape[0] // 3
-    head = inner // n_heads
+    head = q.shape[0] // n_heads
     s0, s1, s2, s3 = s[0, :n], s[1, :n], s[2, :n], s[3, :n]
     some_bits, some_power = bits[:n], power[:n]
     end = off + n
     for h in range(n_heads):
         q0 = h * head
-        k0 = inner + q0
-        v0 = 2 * inner + q0
-        for i in range(off, end, 4):
+        for i in range(first, last, 4):
             # The last block may hold fewer than four queries: the last one is then repeated.
-            i1, i2, i3 = min(i + 1, end - 1), min(i + 2, end - 1), min(i + 3, end - 1)
+            i1, i2, i3 = min(i + 1, last - 1), min(i + 2, last - 1), min(i + 3, last - 1)
             for d in range(0, head, 4):
                 ka, kb, kc, kd = (
-                    qkv[k0 + d, off:end], qkv[k0 + d + 1, off:end], qkv[k0 + d + 2, off:end], qkv[k0 + d + 3, off:end]
+                    k[q0 + d, off:end], k[q0 + d + 1, off:end], k[q0 + d + 2, off:end], k[q0 + d + 3, off:end]
                 )  # fmt: skip
-                qa, qb, qc, qd = qkv[q0 + d], qkv[q0 + d + 1], qkv[q0 + d + 2], qkv[q0 + d + 3]
+                qa, qb, qc, qd = q[q0 + d], q[q0 + d + 1], q[q0 + d + 2], q[q0 + d + 3]
                 a0, b0, c0, d0 = qa[i], qb[i], qc[i], qd[i]
                 a1, b1, c1, d1 = qa[i1], qb[i1], qc[i1], qd[i1]
                 a2, b2, c2, d2 = qa[i2], qb[i2], qc[i2], qd[i2]
@@ -225,7 +292,7 @@ def _attend(qkv: Any, out: Any, off: int, n: int, n_heads: int, s: Any, bits: An
             w2 = _softmax(s2, some_bits, some_power)
             w3 = _softmax(s3, some_bits, some_power)
             for d in range(0, head, 2):
-                va, vb = qkv[v0 + d, off:end], qkv[v0 + d + 1, off:end]
+                va, vb = v[q0 + d, off:end], v[q0 + d + 1, off:end]
                 a0, a1, a2, a3, b0, b1, b2, b3 = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
                 for j in range(n):
                     x, y = va[j], vb[j]
@@ -253,11 +320,105 @@ def _add(x: Any, y: Any) -> None:
 
 
 @njit(cache=True, fastmath=_FAST, error_model="numpy")
+def _feed_forward(x: Any, g: Any, hidden: Any, y: Any, w1: Any, w2: Any) -> None:
+    """x += w2 relu(w1 g), the constants in the last rows of `g` and `hidden`."""
+    d = w1.shape[0]
+    up = hidden[:d]
+    np.dot(w1, g, up)
+    for i in range(d):
+        for j in range(x.shape[1]):
+            up[i, j] = max(up[i, j], _ZERO)
+    hidden[d] = _ONE
+    np.dot(w2, hidden, y)
+    _add(x, y)
+
+
+@njit(cache=True, fastmath=_FAST, error_model="numpy")
+def _forward_perceiver(net: Any, feat: Any, off: Any, length: Any, has_ends: bool, logits: Any) -> None:
+    """As `_forward`, for the Perceiver: the latents of all rows lie side by side as M columns each.
+
+    What tokens say to the latents and ask of them comes from one product; what the latents ask of the tokens is the
+    same in every pass and was computed when the network was packed.
+    """
+    _, n_heads, w_in, ends, w_qkv, w_out, w_ff1, w_ff2, w_head, w_token, bridge = net
+    latents, asked, w_read, w_write = bridge
+    w_kvq, w_tell, w_up, w_down = w_token
+    n_rows, t = off.size, feat.shape[1]
+    c, m, width = w_in.shape[0], latents.shape[1], latents.shape[0]
+    x = np.dot(w_in, feat)
+    if has_ends:
+        for r in range(n_rows):
+            for i in range(c):
+                x[i, off[r]] += ends[0, i]
+                x[i, off[r] + 1] += ends[1, i]
+    total = m * n_rows
+    longest = m
+    for r in range(n_rows):
+        longest = max(longest, length[r])
+    s = np.empty((4, longest), np.float32)
+    bits = np.empty(longest, np.int32)
+    power = bits.view(np.float32)
+    mean, var = np.empty(max(t, total), np.float32), np.empty(max(t, total), np.float32)
+    g = np.empty((c + 1, t), np.float32)
+    g[c] = _ONE
+    _normalise(x, g, True, mean, var)
+    kvq = np.dot(w_kvq, g)
+    size = w_read.shape[1]
+    lat = np.empty((width, total), np.float32)
+    mixed = np.empty((size, total), np.float32)
+    some = np.empty((size, m), np.float32)
+    for r in range(n_rows):
+        _attend(asked, kvq[:size], kvq[size : 2 * size], some, 0, m, off[r], length[r], n_heads, s, bits, power)
+        for i in range(size):
+            for j in range(m):
+                mixed[i, r * m + j] = some[i, j]
+        for i in range(width):
+            for j in range(m):
+                lat[i, r * m + j] = latents[i, j]
+    y = np.dot(w_read, mixed)
+    _add(lat, y)
+    g2 = np.empty((width + 1, total), np.float32)
+    g2[width] = _ONE
+    inner = w_qkv.shape[1] // 3
+    qkv = np.empty((3 * inner, total), np.float32)
+    own = np.empty((inner, total), np.float32)
+    hidden = np.empty((w_ff1.shape[1] + 1, total), np.float32)
+    for k in range(w_qkv.shape[0]):
+        _normalise(lat, g2, True, mean, var)
+        np.dot(w_qkv[k], g2, qkv)
+        for r in range(n_rows):
+            _attend(qkv[:inner], qkv[inner : 2 * inner], qkv[2 * inner :], own, r * m, r * m + m, r * m, m, n_heads, s, bits,
+                    power)  # fmt: skip
+        np.dot(w_out[k], own, y)
+        _add(lat, y)
+        _normalise(lat, g2, True, mean, var)
+        _feed_forward(lat, g2, hidden, y, w_ff1[k], w_ff2[k])
+    _normalise(lat, g2, True, mean, var)
+    told = np.dot(w_tell, g2)
+    back = np.empty((size, t), np.float32)
+    for r in range(n_rows):
+        _attend(kvq[2 * size :], told[:size], told[size:], back, off[r], off[r] + length[r], r * m, m, n_heads, s, bits,
+                power)  # fmt: skip
+    y2 = np.dot(w_write, back)
+    _add(x, y2)
+    _normalise(x, g, True, mean, var)
+    _feed_forward(x, g, np.empty((w_up.shape[0] + 1, t), np.float32), y2, w_up, w_down)
+    for i in range(c):
+        for j in range(t):
+            g[i, j] = x[i, j]
+    np.dot(w_head, g, logits)
+
+
+@njit(cache=True, fastmath=_FAST, error_model="numpy")
 def _forward(net: Any, feat: Any, place: Any, off: Any, length: Any, has_ends: bool, logits: Any) -> None:
     """Logits [A, T] of rows laid one after another. `feat` [F + 1, T] (last row ones), `place` [X, T], `off` and
     `length` [R]: where each row begins and how many tokens it has.
     """
-    normed, n_heads, w_in, ends, w_qkv, w_out, w_ff1, w_ff2, w_head = net
+    normed, n_heads, w_in, ends, w_qkv, w_out, w_ff1, w_ff2, w_head, _w_token, bridge = net
+    if bridge[0].shape[0] > 0:
+        _forward_perceiver(net, feat, off, length, has_ends, logits)
+        return
+    inner = w_qkv.shape[1] // 3
     t = feat.shape[1]
     c = w_in.shape[0]
     n_place = place.shape[0]
@@ -288,18 +449,13 @@ def _forward(net: Any, feat: Any, place: Any, off: Any, length: Any, has_ends: b
         _normalise(x, h, normed, mean, var)
         np.dot(w_qkv[k], h, qkv)
         for r in range(off.size):
-            _attend(qkv, mixed, off[r], length[r], n_heads, s, bits, power)
+            end = off[r] + length[r]
+            _attend(qkv[:inner], qkv[inner : 2 * inner], qkv[2 * inner :], mixed, off[r], end, off[r], length[r], n_heads,
+                    s, bits, power)  # fmt: skip
         np.dot(w_out[k], mixed, y)
         _add(x, y)
         _normalise(x, g, normed, mean, var)
-        up = hidden[:d]
-        np.dot(w_ff1[k], g, up)
-        for i in range(d):
-            for j in range(t):
-                up[i, j] = max(up[i, j], _ZERO)
-        hidden[d] = _ONE
-        np.dot(w_ff2[k], hidden, y)
-        _add(x, y)
+        _feed_forward(x, g, hidden, y, w_ff1[k], w_ff2[k])
     _normalise(x, g, normed, mean, var)
     np.dot(w_head, g, logits)
 
@@ -455,7 +611,7 @@ def _greedy(
     n_ends = 0 if problem == 3 else 2
     n_options = 2 if problem == 1 else 1
     w_in, w_qkv = net[2], net[4]
-    n_place = w_qkv.shape[2] - w_in.shape[0]
+    n_place = 1 if net[10][0].shape[0] > 0 else w_qkv.shape[2] - w_in.shape[0]
     n_feat = w_in.shape[1]
     live = np.empty(n_rows, np.int64)
     n_live = 0
@@ -584,7 +740,7 @@ def _score(
 ) -> int:  # fmt: skip
     """Logits [R, K, A] of the first `many` [R] of `slots` [R, K] in each row; the rest is left as it is."""
     n_ends = 0 if problem == 3 else 2
-    n_place = net[4].shape[2] - net[2].shape[0]
+    n_place = 1 if net[10][0].shape[0] > 0 else net[4].shape[2] - net[2].shape[0]
     n_feat = net[2].shape[1]
     n_options = logits.shape[2]
     ids = np.empty(n_ends + max(slots.shape[1], 1), np.int64)
