@@ -45,7 +45,9 @@ class Attached(Balancer):
         self.names = [site.name or "router" for site in sites]
         self._hosts = [site.host for site in sites]
         self._were_parameters = [
-            (site.host, site.bias_name) for site in sites if site.bias_name in site.host._parameters
+            (site.host, site.bias_name)
+            for site in sites
+            if site.bias_name is not None and site.bias_name in site.host._parameters
         ]
         self._hooks: list[Any] = []
         self.mask: Tensor | None = None
@@ -58,8 +60,9 @@ class Attached(Balancer):
             if hasattr(host, "balance"):
                 del host.balance
         for host, name in self._were_parameters:
-            value = host._buffers.pop(name or "")
-            host.register_parameter(name or "", nn.Parameter(value, requires_grad=False))
+            value: Tensor = getattr(host, name)
+            delattr(host, name)
+            host.register_parameter(name, nn.Parameter(value, requires_grad=False))
         self._hooks, self._hosts, self._were_parameters = [], [], []
 
     def token_mask(self, n_tokens: int) -> Tensor | None:
