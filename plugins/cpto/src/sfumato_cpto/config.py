@@ -179,7 +179,7 @@ class IntersectionConfig:
 
     Attributes: yields: crossing cars brake for the ego vehicle; off, they have the right of way. n_cars: on both crossing
     lanes together. corners: |y| in m at which the two buildings begin, left and right of the vehicle's lane. goal_speed:
-    wanted, m/s. With 4 cars, corners (5, 5) and 9 m/s, disregarding what is hidden is dangerous.
+    wanted, m/s. The studies' `tight-intersection` has 4 cars, corners (5, 5) and 9 m/s.
     """
 
     yields: bool = False

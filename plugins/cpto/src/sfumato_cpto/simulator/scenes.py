@@ -145,7 +145,7 @@ def occluded_intersection(
 def tight_intersection(rng: np.random.Generator, *, max_time: float = 60.0) -> Scene:
     """Return a crossing with four cars, buildings up to 5 m from the lane's middle, and 9 m/s wanted.
 
-    Chosen so that a vehicle which disregards what it cannot see does hit somebody now and then.
+    Sight is short here: the first metres of either crossing lane that can be seen are few until the buildings end.
     """
     return occluded_intersection(
         rng, max_time=max_time, n_cars=4, walls=((5.0, 32.0), (-38.5, -5.0)), goal_speed=9.0
