@@ -76,7 +76,8 @@ def _chase(model: Any, belief: Belief, state: np.ndarray | None) -> str:
             if (x, y) not in free:
                 canvas.fill(x, y, "#666", 0.6)
     s, p = belief.particles[:, 0], _weights(belief)
-    _shades(canvas, *cells[s % n].T, p, BLUE)  # type: ignore[misc]
+    across, up = cells[s % n].T
+    _shades(canvas, across, up, p, BLUE)
     robots = np.bincount(s // n, weights=p, minlength=n)
     for r in np.flatnonzero(robots > 0.02):
         x, y = model.cells[r]

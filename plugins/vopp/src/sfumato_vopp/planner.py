@@ -298,6 +298,8 @@ class VOPP(OnlinePlanner):
         self._step_taken: tuple[int, int] | None = None
         self._device = device
         self._crew: list[VOPP] = []
+        self._pool: Any = None
+        self._pool_size = 0
         if self.config.reuse_tree and not hasattr(self._tree, "reroot"):
             raise ModelError(f"reuse_tree needs backend 'numba', got {self.backend!r}")
         if self.config.n_threads > 1:
@@ -312,8 +314,8 @@ class VOPP(OnlinePlanner):
         alone = attrs.evolve(self.config, n_threads=1)
         while len(self._crew) < n:
             self._crew.append(VOPP(self.model, alone, None, self.backend, self._device))  # type: ignore[arg-type]
-        if not hasattr(self, "_pool") or self._pool._max_workers < n:
-            self._pool = ThreadPoolExecutor(n, thread_name_prefix="vopp")
+        if self._pool_size < n:
+            self._pool, self._pool_size = ThreadPoolExecutor(n, thread_name_prefix="vopp"), n
 
     def warmup(self) -> None:
         """Compile and touch everything a decision needs, on every thread's tree."""

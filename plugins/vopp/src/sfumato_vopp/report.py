@@ -23,7 +23,7 @@ def belief(view: RunView) -> list[Any]:
     notes, truth = trace.get("notes") or {}, trace.get("truth") or {}
     actions, rewards = trace.get("native.actions"), trace.get("native.rewards")
     observations = notes.get("observations")
-    if actions is None or observations is None:
+    if actions is None or rewards is None or observations is None:
         return [Text("No belief to show: the trace, or what the planner saw, was not kept.")]
     model = getattr(view.instance(), "model", None)
     if model is None or hasattr(model, "make_filter"):
