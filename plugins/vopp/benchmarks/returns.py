@@ -124,7 +124,7 @@ def table(folder: Path) -> Iterator[str]:
     for path in sorted(folder.glob("*.jsonl")):
         problem, seconds, name = path.stem.split("_", 2)
         items = read(path)
-        if not items:
+        if len(items) < 2:
             continue
         ours = {i["episode"]: i for i in read(folder / f"{problem}_{seconds}_vopp.jsonl")}
         both = [i for i in items if i["episode"] in ours and i.get("start") == ours[i["episode"]].get("start")]
