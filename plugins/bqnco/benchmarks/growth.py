@@ -29,6 +29,9 @@ kinds = {"paper": lambda: BQPolicy(BQNetwork(NetworkConfig()), limits=limits),
          "shipped": lambda: BQPolicy.shipped("tsp", limits=limits)}
 policy = kinds[network]()
 env = environment("tsp", generate.tsp(np.random.default_rng(0), batch, n))
+tiny = environment("tsp", generate.tsp(np.random.default_rng(1), 2, 8))
+greedy(policy.scorer, tiny); beam(policy.scorer, tiny, 2)  # load what is compiled
+policy.scorer.n_tokens = 0
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 began = time.process_time()
 greedy(policy.scorer, env) if width == 1 else beam(policy.scorer, env, width)
