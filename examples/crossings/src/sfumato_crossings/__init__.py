@@ -1,0 +1,1 @@
+"""A Gymnasium environment with hidden velocities, and the pictures of three crossings."""
