@@ -19,7 +19,7 @@ from sfumato.errors import UsageError
 from sfumato.executors.local import LocalExecutor
 from sfumato.records import RunRecord, Status
 from sfumato.runner import plan, sweep
-from sfumato.store import write_atomic
+from sfumato.store import Store, write_atomic
 from sfumato.supervisor import Lane, environment, run, settle
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
@@ -324,6 +324,18 @@ def test_all_three_isolations_give_the_same_bits(store, make_jobs, listener, tmp
         assert {r.provenance["isolation"] for r in records} == {isolation}
         digests[isolation] = [r.digest for r in records]
     assert digests["run"] == digests["group"] == digests["none"]
+
+
+@pytest.mark.parametrize("isolation", ["run", "group", "none"])
+def test_a_component_that_changes_the_folder_loses_no_run(isolation, make_jobs, listener, tmp_path, monkeypatch):
+    """The store's path may be relative, and is so by default."""
+    monkeypatch.chdir(tmp_path)
+    here = Store("relative")
+    here.prepare()
+    jobs = make_jobs(task_settings={"fault": "chdir"}, seeds=2, shards=2)
+    records = sweep(here, plan(here, jobs), LocalExecutor(1, isolation), listener, threading.Event())
+    assert [r.status for r in records] == [Status.OK] * 2, [r.error for r in records]
+    assert sorted(p.name for p in (tmp_path / "relative" / "runs").iterdir()) == sorted(j.run_id for j in jobs)
 
 
 def test_runs_declared_short_share_a_warm_worker_by_default(store, make_jobs, listener):

@@ -107,7 +107,7 @@ class Child:
         self.runs += 1
         self._tree.peak_mb = 0.0
         with contextlib.suppress(BrokenPipeError):
-            self._requests.write(json.dumps({"folder": str(folder)}).encode() + b"\n" * (2 if last else 1))
+            self._requests.write(json.dumps({"folder": str(folder.absolute())}).encode() + b"\n" * (2 if last else 1))
             self._requests.flush()
         began = polled = time.monotonic()
         while True:

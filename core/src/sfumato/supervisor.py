@@ -103,7 +103,7 @@ class Lane:
             (folder / "job.json").write_text(
                 json.dumps(
                     {
-                        "data_dir": job.data_dir,
+                        "data_dir": job.data_dir and str(Path(job.data_dir).absolute()),
                         "artifacts": str(store.artifacts.resolve()),
                         "targets": dict(job.targets),
                     }
@@ -120,11 +120,17 @@ class Lane:
         if isinstance(stop, claims.Stop) and (stop.lost.is_set() or store.owner(job.run_id) != claims.Owner.me()):
             raise ClaimLost
         record = _record(job, outcome, started, {**memory, "isolation": isolation})
-        for spent in ("outcome.json", "job.json"):  # before the record: what follows it may not happen
-            (folder / spent).unlink(missing_ok=True)
-        errors = folder / "stderr.txt"
-        if errors.exists() and errors.stat().st_size == 0:
-            errors.unlink()
+        try:
+            for spent in ("outcome.json", "job.json"):  # before the record: what follows it may not happen
+                (folder / spent).unlink(missing_ok=True)
+            errors = folder / "stderr.txt"
+            if errors.exists() and errors.stat().st_size == 0:
+                errors.unlink()
+        except OSError as error:  # a disk that became read-only meanwhile
+            raise StoreError(
+                f"run {job.run_id}: its record cannot be put into {folder}: {error.strerror}. Mend the disk, then run the "
+                "experiment again."
+            ) from error
         store.put_record(record)
         return record
 
@@ -164,7 +170,7 @@ class Lane:
     def _here(
         self, folder: Path, job: Job, on_progress: Progress, stop: threading.Event | claims.Stop
     ) -> tuple[dict[str, Any] | Verdict, dict[str, Any]]:
-        from sfumato.worker import KEYBOARD, execute
+        from sfumato.worker import KEYBOARD, execute, same_folder
 
         def tell(message: Mapping[str, Any]) -> None:
             if "progress" in message:
@@ -173,8 +179,8 @@ class Lane:
                 raise KeyboardInterrupt
 
         work = json.loads((folder / "job.json").read_text())
-        with contextlib.redirect_stdout(sys.stderr):
-            outcome = execute(folder, job.spec, work, tell)
+        with contextlib.redirect_stdout(sys.stderr), same_folder():
+            outcome = execute(folder.absolute(), job.spec, work, tell)
         if outcome["error"] == KEYBOARD:  # a full disk interrupts a run too, and that is not for the user to have stopped
             outcome["error"] = STOPPED
         return outcome, {"peak_mb": round(outcome.get("peak_mb", 0.0), 1)}
@@ -199,7 +205,7 @@ def settle(store: Store, job: Job, listener: Listener, stop: threading.Event, la
             return None
     until = claims.Stop(stop)
     try:
-        with claims.heartbeat(store.folder(job.run_id) / "claim.json", until.lost):
+        with claims.heartbeat((store.folder(job.run_id) / "claim.json").absolute(), until.lost):
             record = store.record(job.run_id)
             if record is not None and _unfinished(store, job, record):
                 if record.attempt >= job.attempt:  # it was cut off while we waited for it

@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,13 +58,29 @@ def main() -> int:
         os.dup2(errors, 2)
         os.dup2(errors, 1)
         os.close(errors)
-        serve(folder, tell)
+        with same_folder():
+            serve(folder, tell)
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):
                 stream.flush()
         tell({"done": folder.name})
     guard.dismiss(guardian)
     return 0
+
+
+@contextmanager
+def same_folder() -> Iterator[None]:
+    """Come back to the working folder, whichever a component has gone to."""
+    home = None
+    with suppress(OSError):  # it was taken away
+        home = os.open(".", os.O_RDONLY)
+    try:
+        yield
+    finally:
+        if home is not None:
+            with suppress(OSError):
+                os.fchdir(home)
+            os.close(home)
 
 
 def _take_streams() -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import attrs
@@ -18,7 +19,7 @@ from sfumato.records import Metric, Start, Step
 
 FAULTS = Literal["none", "nan-reward", "endless", "raise", "sleep-in-c", "allocate", "fork", "segfault", "exit", "kill-self",
                  "step-after-end", "too-few", "print", "unrecordable", "daemon", "children", "sys-exit", "hang-at-exit",
-                 "stranger", "chatter", "term-self"]
+                 "stranger", "chatter", "term-self", "chdir"]
 
 
 @attrs.frozen
@@ -85,6 +86,8 @@ class FaultEpisode(Episode):
                     "os.execve('/bin/sleep', ['sfumato-stranger', '77'], {})")
             subprocess.run([sys.executable, "-c", code], check=True)
             time.sleep(0.1)
+        if fault == "chdir":
+            os.chdir("/")
         if fault == "chatter":
             sys.stderr.write("first words\n" + ("x" * 999 + "\n") * 2000 + "last words\n")
         if fault == "children" and self.t == 1:  # a child that holds much memory, though its parent holds little
@@ -223,6 +226,7 @@ class OddEvaluator(Evaluator):
 @attrs.frozen
 class FileConfig:
     name: str = "figure.txt"
+    path: Path | None = None  # a file of the user's own instead
 
 
 class FileTask(Task):
@@ -232,7 +236,8 @@ class FileTask(Task):
         self.config = config
 
     def instances(self, ctx):
-        pay = float(ctx.data_file(self.config.name, fetch="sfumato toys fetch").read_text())
+        path = self.config.path or ctx.data_file(self.config.name, fetch="sfumato toys fetch")
+        pay = float(path.read_text())
         for _ in ctx.indices:
             yield pay
 
