@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -270,10 +271,35 @@ def test_foreign_files_in_the_store_are_passed_over(store):
     (store.runs / "README").write_text("mine")
     (store.runs / ".DS_Store").write_text("")
     (store.runs / "a folder").mkdir()
+    (store.runs / "circle").symlink_to("circle")
+    (store.runs / os.fsdecode(b"\xff\xfe")).symlink_to(run_id)
     assert store.ids() == [run_id]
     with Index(store) as index:
         assert [s.run_id for s in index.summaries()] == [run_id]
     assert (store.runs / "README").read_text() == "mine"
+
+
+def test_a_record_in_another_runs_folder_is_no_result(store, make_jobs):
+    """Neither for who reads it nor for a sweep, which says so instead of taking it."""
+    run_id = put(store)
+    jobs = make_jobs()
+    store.write_spec(jobs[0].run_id, jobs[0].spec)
+    shutil.copy(store.folder(run_id) / "record.json", store.folder(jobs[0].run_id))
+    with pytest.raises(StoreError, match=f"is the record of run {run_id}"):
+        store.record(jobs[0].run_id)
+    with pytest.raises(StoreError, match=f"is the record of run {run_id}"):
+        plan(store, jobs)
+
+
+def test_a_record_without_figures_or_that_cannot_be_read_is_damaged(store):
+    """It is named, and hides no other."""
+    good, short, circle = (put(store, k) for k in range(3))
+    data = json.loads((store.folder(short) / "record.json").read_text())
+    (store.folder(short) / "record.json").write_text(json.dumps({k: v for k, v in data.items() if k != "figures"}))
+    (store.folder(circle) / "record.json").unlink()
+    (store.folder(circle) / "record.json").symlink_to("record.json")
+    with Index(store) as index:
+        assert {s.run_id: s.status for s in index.summaries()} == {good: "ok", short: "damaged", circle: "damaged"}
 
 
 # ---------------------------------------------------------------- the index
@@ -317,6 +343,21 @@ def test_an_index_that_is_damaged_or_foreign_is_built_again(store, text):
         assert (store.root / "index.sqlite.old").read_text() == text
     with Index(store) as index:
         assert [s.run_id for s in index.summaries()] == [run_id]
+
+
+def test_an_index_whose_pages_are_damaged_is_put_aside_once(store):
+    """It would cost reading all records each time."""
+    ids = {put(store, k) for k in range(50)}
+    Index(store).close()
+    path = store.root / "index.sqlite"
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (path.stat().st_size - 4096))
+    for _ in range(2):
+        with Index(store) as index:
+            assert {s.run_id for s in index.summaries()} == ids
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT count(*) FROM runs").fetchone() == (50,)
 
 
 OPEN = """

@@ -75,8 +75,10 @@ class Index:
         self._without_record: list[str] = []
         try:
             self._refresh()
-        except sqlite3.DatabaseError:  # damaged, foreign, locked, read-only: the truth is elsewhere
+        except sqlite3.DatabaseError as error:  # damaged, locked, read-only, on a full disk: the truth is elsewhere
             self._database.close()
+            if not isinstance(error, sqlite3.OperationalError):  # damaged: it would be so for ever
+                _put_aside(store.root / "index.sqlite")
             self._database = _fresh(":memory:")
             self._refresh()
 
@@ -133,6 +135,8 @@ class Index:
             spec = data["spec"]
             if data["run_id"] != run_id:
                 raise StoreError(f"{path} is the record of run {data['run_id']}: a copy. Move the folder away.")
+            if not isinstance(data["figures"], list):
+                raise TypeError(f"figures: {data['figures']!r} is no list")
             wall = data["timings"].get("total_wall")
             files = {**spec.get("data", {}), **data["provenance"].get("data", {})}
             row = (
@@ -241,12 +245,17 @@ def _stamps(runs: Path) -> Iterator[tuple[str, str]]:
         return
     with entries:
         for entry in entries:
+            if not entry.name.isascii():  # ids are hexadecimal, and not every name is text that SQLite takes
+                continue
             try:
                 stat = os.stat(entry.path + "/record.json")
                 yield entry.name, f"{stat.st_mtime_ns}:{stat.st_size}:{stat.st_ino}"
             except (FileNotFoundError, NotADirectoryError):
-                if entry.is_dir() and os.path.exists(entry.path + "/spec.json"):
+                if os.path.exists(entry.path + "/spec.json"):
                     yield entry.name, ""
+            except OSError as error:  # links in a circle, no permission, a bad disk
+                if os.path.exists(entry.path + "/spec.json"):
+                    yield entry.name, f"unreadable: {error.errno}"
 
 
 def _read(path: str) -> str:
@@ -290,9 +299,13 @@ def _open(path: Path) -> sqlite3.Connection:
             pass
         if database is not None:
             database.close()
-        with suppress(OSError):  # it may be somebody's after all: nothing is thrown away
-            path.replace(path.with_suffix(".sqlite.old"))
+        _put_aside(path)
     return _fresh(":memory:")
+
+
+def _put_aside(path: Path) -> None:
+    with suppress(OSError):  # it may be somebody's after all: nothing is thrown away
+        path.replace(path.with_suffix(".sqlite.old"))
 
 
 def _made(database: sqlite3.Connection) -> bool:

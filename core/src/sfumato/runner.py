@@ -9,6 +9,7 @@ from typing import Literal, overload
 import attrs
 
 from sfumato import config, stats
+from sfumato.errors import StoreError
 from sfumato.executors import Executor, Listener
 from sfumato.index import Index, Summary
 from sfumato.records import RunRecord, Status
@@ -68,6 +69,7 @@ def plan(store: Store, jobs: Sequence[Job], retry: Collection[str] = (), reuse_s
             continue
         if found.status == "damaged":
             store.record(job.run_id)  # says what is wrong and what to do
+            raise StoreError(found.error)  # the index is stricter
         verdict: Verdict = "failed before"
         because = ""
         if found.status in SETTLED and found.status not in retry:

@@ -265,7 +265,12 @@ class Store:
         """Return a run's record, None when it has not ended; raises StoreError for a damaged one."""
         path = self.folder(run_id) / "record.json"
         data = load_json(path)
-        return None if data is None else read_record(data, path)
+        if data is None:
+            return None
+        record = read_record(data, path)
+        if record.run_id != run_id:
+            raise StoreError(f"{path} is the record of run {record.run_id}: a copy. Move the folder away.")
+        return record
 
     def put_record(self, record: RunRecord) -> None:
         """Put a record in place, atomically."""
@@ -320,7 +325,7 @@ class Store:
         """Return the ids of all runs, or of those that begin with a prefix; foreign files and folders are passed over."""
         try:
             with os.scandir(self.runs) as entries:
-                named = [e for e in entries if e.name.startswith(prefix)]
+                named = [e for e in entries if e.name.startswith(prefix) and e.name.isascii()]  # ids are hexadecimal
             return sorted(e.name for e in named if os.path.exists(e.path + "/spec.json"))
         except (FileNotFoundError, NotADirectoryError):
             return []
