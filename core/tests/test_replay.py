@@ -15,7 +15,7 @@ from sfumato import turnstile
 from sfumato.errors import UsageError
 from sfumato.executors.local import LocalExecutor
 from sfumato.records import ComponentRef
-from sfumato.replay import replay, sign_flip_test
+from sfumato.replay import _close, replay, sign_flip_test
 from sfumato.runner import plan, sweep
 from sfumato.store import run_id_of
 
@@ -135,6 +135,36 @@ def test_a_replay_without_its_data_is_undecided(sfumato, tmp_path):
     assert "undecided" in other.stdout
     assert "data files have changed since" in other.stdout
     assert "the data file figure.txt is another one" in other.stderr
+
+
+def test_a_replay_without_a_file_of_the_users_own_is_undecided(sfumato, tmp_path):
+    """Also a file that a setting names may have changed, or be gone."""
+    mine = tmp_path / "mine.txt"
+    mine.write_text("1.5")
+    made = sfumato("run", "toys/file", "--solver", "toys/noop", "-t", "path=mine.txt", "--json", check=0)
+    run_id = json.loads(made.stdout)["run_id"]
+    mine.write_text("2.5")
+    other = sfumato("replay", run_id, check=1)
+    assert "undecided" in other.stdout
+    assert "the file mine.txt is another one" in other.stderr
+    mine.unlink()
+    absent = sfumato("replay", run_id, check=1)
+    assert "undecided" in absent.stdout
+    assert "the file mine.txt cannot be read now" in absent.stderr
+
+
+def test_a_tolerance_reaches_into_tables_and_lists():
+    """Actions need not be arrays."""
+    def same(x, y):
+        return _close(x, y, 1e-4, 1e-6)
+
+    ragged = {"a": 1.0, "b": [[1.0], [1.0, float("nan")]], "c": "word"}
+    assert same(ragged, {"a": 1.0 + 1e-9, "b": [[1.0], [1.0 + 1e-9, float("nan")]], "c": "word"})
+    assert not same(ragged, {"a": 1.1, "b": [[1.0], [1.0, float("nan")]], "c": "word"})
+    assert not same(ragged, {"a": 1.0, "b": [[1.0], [1.1, float("nan")]], "c": "word"})
+    assert not same(ragged, {"a": 1.0, "b": [[1.0], [1.0]], "c": "word"})
+    assert not same(ragged, {"a": 1.0, "c": "word"})
+    assert not same({"c": "word"}, {"c": "another"})
 
 
 def test_a_replay_that_was_cut_off_is_undecided(store, make_jobs, listener, tmp_path):

@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 
 from sfumato import seeding, turnstile
+from sfumato.context import file_digest
 from sfumato.errors import StoreError, UsageError
 from sfumato.experiment import components_of, is_exclusive
 from sfumato.plugins import Registry
@@ -116,9 +117,21 @@ def _changed(first: RunRecord, second: RunRecord) -> list[str]:
     if dict(first.code) != dict(second.code):
         found.append("code has")
     data = first.provenance.get("data", {})
-    if any(data.get(name) != digest for name, digest in second.provenance.get("data", {}).items()):
+    if any(data.get(name) != digest for name, digest in second.provenance.get("data", {}).items()) or any(_moved(first)):
         found.append("data files have")
     return found
+
+
+def _moved(first: RunRecord) -> Iterator[str]:
+    """Yield what became of the files that settings name: those that are gone or hold something else."""
+    for name, digest in first.spec.data.items():
+        try:
+            now = file_digest(Path(name))
+        except OSError:
+            yield f"the file {name} cannot be read now"
+            continue
+        if now != digest:
+            yield f"the file {name} is another one ({digest[:12]} then, {now[:12]} now)"
 
 
 def _warnings(first: RunRecord, second: RunRecord) -> Iterator[str]:
@@ -129,6 +142,7 @@ def _warnings(first: RunRecord, second: RunRecord) -> Iterator[str]:
     for name, digest in second.provenance.get("data", {}).items():
         if data.get(name) != digest:
             yield f"the data file {name} is another one ({str(data.get(name))[:12]} then, {digest[:12]} now)"
+    yield from _moved(first)
     if first.provenance.get("processor") != second.provenance.get("processor"):
         yield f"another processor: {first.provenance.get('processor')} then, {second.provenance.get('processor')} now"
     then, now = first.provenance.get("versions", {}), second.provenance.get("versions", {})
@@ -184,6 +198,10 @@ def _trace_differences(
 
 
 def _close(x: Any, y: Any, rtol: float, atol: float) -> bool:
+    if isinstance(x, Mapping) and isinstance(y, Mapping):
+        return x.keys() == y.keys() and all(_close(v, y[k], rtol, atol) for k, v in x.items())
+    if isinstance(x, (list, tuple)) and isinstance(y, (list, tuple)):  # of unequal lengths within, too
+        return len(x) == len(y) and all(_close(v, w, rtol, atol) for v, w in zip(x, y, strict=True))
     a, b = np.asarray(x), np.asarray(y)
     if a.shape != b.shape:
         return False
