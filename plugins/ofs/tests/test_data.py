@@ -71,3 +71,11 @@ def test_wrong_shapes_name_what_was_found(tmp_path: Path) -> None:
     path.write_text("age,sex\n1,Male\n")
     with pytest.raises(OfsError, match="'priors_count' is missing"):
         data.load_compas(path, verify=False)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("load", [data.load_german, data.load_compas])
+def test_a_file_that_is_not_there_is_an_error_that_says_how_to_fetch_it(tmp_path: Path, load, verify: bool) -> None:
+    """No bare FileNotFoundError."""
+    with pytest.raises(OfsError, match=r"nowhere.data: there is no such file. 'sfumato ofs fetch .*SFUMATO_DATA"):
+        load(tmp_path / "nowhere.data", verify=verify)

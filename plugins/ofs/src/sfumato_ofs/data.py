@@ -58,8 +58,18 @@ class Table:
         return len(self.good)
 
 
+def _present(path: Path) -> None:
+    """Raise OfsError where there is no such file, saying what fetches it."""
+    if not path.is_file():
+        raise OfsError(
+            f"{path}: there is no such file. 'sfumato ofs fetch --data-dir DIR' downloads it and checks its SHA-256; tasks look for "
+            "it in the folder that SFUMATO_DATA (or --data-dir) names"
+        )
+
+
 def check_hash(path: Path, accepted: Sequence[str]) -> None:
-    """Raise unless the file's SHA-256 is one of the accepted ones."""
+    """Raise unless the file is there and its SHA-256 is one of the accepted ones."""
+    _present(path)
     got = hashlib.sha256(path.read_bytes()).hexdigest()
     if got not in accepted:
         raise OfsError(
@@ -76,11 +86,12 @@ def load_german(path: str | Path, *, group: str = "age", verify: bool = True) ->
             and removes that field from the score model's inputs.
         verify: check the SHA-256 first.
 
-    Raises: OfsError when the hash or the shape does not fit.
+    Raises: OfsError when there is no such file, or its hash or shape does not fit.
     """
     path = Path(path)
     if verify:
         check_hash(path, (GERMAN_SHA256,))
+    _present(path)
     rows = [line.split() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
     if not rows or any(len(row) != 21 for row in rows):
         raise OfsError(
@@ -113,11 +124,12 @@ def load_compas(path: str | Path, *, verify: bool = True) -> Table:
     a score present. Kept are African-American (group 1, 3175 rows) and Caucasian (group 0, 2103 rows); race is not
     an input of the score model. Good means no recidivism within two years.
 
-    Raises: OfsError when the hash, a column or the row count does not fit.
+    Raises: OfsError when there is no such file, or its hash, a column or the row count does not fit.
     """
     path = Path(path)
     if verify:
         check_hash(path, (COMPAS_MINIMAL_SHA256, COMPAS_SHA256))
+    _present(path)
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
         header = next(reader, [])
