@@ -11,9 +11,12 @@ import pytest
 
 from sfumato_ofs import ThresholdBandit
 from sfumato_ofs.audit import AuditLog
+from sfumato_ofs.bandit_state import Waiting
+from sfumato_ofs.batches import check_batch
 from sfumato_ofs.config import ObservedScoresConfig, OptimisticFeasibleConfig
 from sfumato_ofs.constraints import Constraints
 from sfumato_ofs.errors import OfsError
+from sfumato_ofs.log_replay import replay
 
 GROUPS, TAKEN, SCORES = [0] * 6 + [1] * 6, [True] * 12, [0.7] * 12
 NAN, INF = float("nan"), float("inf")
@@ -133,6 +136,23 @@ ROWS: list[tuple[str, Any, str]] = [
     ("hidden", stats(group_counts=[150, 150]), "group_counts must be of disjoint groups"),
     ("monotone", stats(), "rates must be given"),
     ("monotone", stats(rates=[0.5, 0.5]), "group_counts must be given"),
+    ("scored", fit(tau=10**400), "tau must be a finite number"),
+    ("scored", fit(tau=np.str_("0.5")), "tau must be a finite number"),
+    ("scored", fit(scores=["0.7"] * 12), "scores must be numbers, got dtype"),
+    ("scored", fit(scores=np.full(12, 0.7 + 3j)), "scores must be numbers, got dtype complex"),
+    ("scored", fit(scores=np.ma.masked_array(SCORES, mask=[True] * 12)), "scores must be a plain array, got a masked one"),
+    ("scored", fit(labels=np.ma.masked_array([1.0] * 12, mask=[True] * 12)), "labels must be a plain array"),
+    ("scored", fit(labels=["1"] * 12), "labels must be numbers, got dtype"),
+    ("scored", fit(groups=[["1", "0"]] * 12), "groups given as memberships must be numbers"),
+    ("hidden", stats(n=10**400), "n must be an integer of at least 0 and at most"),
+    ("hidden", stats(n=1e300), "n must be an integer of at least 0 and at most"),
+    ("hidden", stats(reward=10**400), "reward must be a finite number"),
+    ("hidden", stats(reward=np.complex128(0.1 + 2j)), "reward must be a finite number"),
+    ("hidden", stats(reward=np.str_("0.1")), "reward must be a finite number"),
+    ("hidden", stats(residuals=[10**400, 0, 0]), r"residuals\[0\] must be"),
+    ("hidden", stats(residuals=np.array(0.1)), "residuals must be 3 numbers"),
+    ("hidden", stats(residuals=np.ma.masked_array(GAPS, mask=[True] * 3)), "residuals must be 3 numbers"),
+    ("hidden", stats(group_counts=[10**400, 1]), r"group_counts\[0\] must be"),
     ("scored", lambda b: b.add_labels(99, [1.0]), "number must be"),
     ("scored", lambda b: b.add_labels("2", [1.0] * 12), "number must be"),
     ("scored", lambda b: b.add_labels([2], [1.0] * 12), "number must be"),
@@ -155,6 +175,9 @@ ROWS: list[tuple[str, Any, str]] = [
     ("scored", state(scored__counts__people=np.full(42, -1.0)), r"state\['scored'\]\['counts'\]\['people'\] must be finite"),
     ("scored", state(scored__counts__good=[0.0] * 42), r"state\['scored'\]\['counts'\]\['good'\] must be an array"),
     ("scored", state(waiting={99: "batch"}), r"state\['waiting'\] must map"),
+    ("scored", state(waiting={2: Waiting(99, check_batch(groups=GROUPS, accepted=TAKEN), True)}), r"state\['waiting'\] must map"),
+    ("scored", state(waiting={2: Waiting(20, "batch", True)}), r"state\['waiting'\] must map"),
+    ("scored", state(statistics__reward_sum=np.full((1, 41), NAN)), r"state\['statistics'\]\['reward_sum'\] must be finite"),
     ("scored", state(waiting=None), r"state\['waiting'\] must map"),
     ("scored", state(proposal="high"), r"state\['proposal'\] must be"),
     ("scored", state(head=None), r"state\['head'\] must have the entries"),
@@ -186,6 +209,11 @@ def test_bad_input_names_the_argument_and_changes_nothing(
         ({"grid": [0.5, 1.1]}, r"grid must lie in \[0, 1\]"),
         ({"grid": "fine"}, "grid must be numbers"),
         ({"grid": [[0.1], [0.2, 0.3]]}, "grid must be numbers"),
+        ({"grid": ["0.5", "0.6"]}, "grid must be numbers"),
+        ({"grid": np.array([0.5, 0.6 + 1j])}, "grid must be numbers"),
+        ({"horizon": 10**400}, "horizon must be an integer of at least 1 and at most"),
+        ({"batch_size": 10**20}, "batch_size must be an integer of at least 1 and at most"),
+        ({"loss": 10**400}, "loss must be a finite number"),
         ({"constraints": 0.1}, "constraints must be Constraints"),
         ({"constraints": Constraints(measure="odds", explore_rate=0.5)}, "constraints: measure = odds"),
         ({"policy": "best"}, "policy must be"),
@@ -227,9 +255,27 @@ def test_bad_settings_name_the_argument_and_write_no_log(
     assert not (tmp_path / "audit.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"constraints": Constraints(eps=np.float32(0.1), n_groups=np.int64(2))},
+        {"settings": OptimisticFeasibleConfig(beta=np.float32(0.5), monotone=np.bool_(True))},
+    ],
+    ids=["constraints", "settings"],
+)
+def test_numpy_numbers_in_settings_are_numbers(settings: dict, tmp_path: Path) -> None:
+    """They are logged, and a replay makes the same bandit of them."""
+    bandit = fed(tmp_path / "audit.jsonl", hide=True, **settings)
+    assert same(
+        bandit.state_dict()["statistics"], replay(tmp_path / "audit.jsonl").bandit.state_dict()["statistics"]
+    )
+
+
 def test_a_log_in_no_folder_or_in_use_is_named(tmp_path: Path) -> None:
     with pytest.raises(OfsError, match="log .* cannot be written"):
         ThresholdBandit(log=tmp_path / "none" / "audit.jsonl")
+    with pytest.raises(OfsError, match="log must be a path or None, got 3.5"):
+        ThresholdBandit(log=3.5)  # type: ignore[arg-type]
     held = AuditLog(tmp_path / "audit.jsonl")
     with pytest.raises(OfsError, match="exists already"):
         ThresholdBandit(log=tmp_path / "audit.jsonl")

@@ -155,3 +155,23 @@ def test_fixed_time_bounds_hold_for_overlapping_groups(gap: str) -> None:
         width = c.slack(member.T @ member / np.outer(total, total), 1 / 300, 21, 0.05)
         failures += bool((np.abs(found - expected) > width).any())
     assert failures <= 600 * 0.05
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eps": "0.1"}, "eps must lie"),
+        ({"eps": None}, "eps must lie"),
+        ({"eps": True}, "eps must lie"),
+        ({"rho_min": "x"}, "rho_min must lie"),
+        ({"rho_max": float("nan")}, "rho_max must lie"),
+        ({"n_groups": 2.5}, "n_groups must be an integer"),
+        ({"n_groups": "2"}, "n_groups must be an integer"),
+        ({"n_groups": float("nan")}, "n_groups must be an integer"),
+        ({"measure": ["parity"]}, "measure must be one of"),
+        ({"explore_rate": "x"}, "explore_rate must lie"),
+    ],
+)
+def test_other_things_than_numbers_are_refused_by_name(settings: dict, message: str) -> None:
+    with pytest.raises(OfsError, match=message):
+        Constraints(**settings)

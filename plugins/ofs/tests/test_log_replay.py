@@ -122,3 +122,28 @@ def test_a_decision_dropped_from_a_line_is_named(tmp_path: Path) -> None:
     forged.close()
     with pytest.raises(AuditError, match="does not come out again: plays is None in the log"):
         replay(tmp_path / "forged.jsonl")
+
+
+@pytest.mark.parametrize(
+    "change", [{"residuals": ...}, {"arm": 99}, {"reward": "much"}, {"people": None}], ids=str
+)
+def test_a_forged_event_that_nothing_can_be_learned_from_is_named(change: dict, tmp_path: Path) -> None:
+    """The chain fits, the content does not: an AuditError with the line, whatever is wrong with it."""
+    true = ThresholdBandit(corridor=None)
+    go(true, batches(3), hide=True, late=False)
+    forged = AuditLog(tmp_path / "forged.jsonl")
+    for event in true.log.events():
+        facts = {k: v for k, v in event.items() if k not in ("event", "prev", "seq", "hash")}
+        if event["event"] == "fit":
+            facts = {k: v for k, v in {**facts, **change}.items() if v is not ...}
+        forged.append(event["event"], facts)
+    forged.close()
+    with pytest.raises(AuditError, match="line 3: this 'fit' event cannot be learned from"):
+        replay(tmp_path / "forged.jsonl")
+
+
+def test_a_log_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> None:
+    for reader in (replay, resume):
+        with pytest.raises(AuditError, match="no such log|cannot be read"):
+            reader(tmp_path / "none.jsonl")
+    assert not (tmp_path / "none.jsonl").exists()

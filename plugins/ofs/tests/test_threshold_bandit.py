@@ -386,6 +386,11 @@ def test_a_random_first_sweep_follows_the_seed() -> None:
             5,
             "move with each batch's own mix",
         ),
+        (
+            {"settings": OptimisticFeasibleConfig(beta=1.0), "constraints": Constraints(gap="abs")},
+            5,
+            "average above the true gap",
+        ),
     ],
     ids=lambda x: str(x)[:40],
 )

@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import attrs
 
@@ -85,6 +85,8 @@ class AuditLog:
     """
 
     def __init__(self, path: str | Path | None = None, *, durable: bool = False, fresh: bool = False) -> None:
+        if path is not None and not isinstance(path, str | os.PathLike):
+            raise AuditError(f"log must be a path or None, got {path!r}")
         self.path = None if path is None else Path(path)
         self._durable = durable
         self._lines: list[str] = []
@@ -171,6 +173,13 @@ class AuditLog:
             self._file.close()
 
 
+def _open(path: str | Path) -> BinaryIO:
+    try:
+        return Path(path).open("rb")
+    except OSError as error:
+        raise AuditError(f"{path}: the log cannot be read: {error.strerror}") from error
+
+
 def read(path: str | Path, head: Head | None = None) -> Iterator[dict[str, Any]]:
     """Yield a log's events after checking each line's bytes, place and link.
 
@@ -180,7 +189,7 @@ def read(path: str | Path, head: Head | None = None) -> Iterator[dict[str, Any]]
     Raises: AuditError naming the line and what does not fit.
     """
     previous, expected = GENESIS, 0
-    with Path(path).open("rb") as file:
+    with _open(path) as file:
         for number, raw in enumerate(file, start=1):
             if not raw.endswith(b"\n"):
                 raise AuditError(

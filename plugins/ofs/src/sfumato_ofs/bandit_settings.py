@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sfumato_ofs.config import ObservedScoresConfig, OptimisticFeasibleConfig
 from sfumato_ofs.constraints import Constraints
 from sfumato_ofs.errors import OfsError
-from sfumato_ofs.inputs import number, whole
+from sfumato_ofs.inputs import EXACT, number, whole
 from sfumato_ofs.loops import check_grid, threshold_grid
 
 HIDDEN_IN_SHADOW = (
@@ -98,7 +98,7 @@ def check_settings(
     ):
         if thing is not None and not isinstance(thing, kind):
             raise OfsError(f"{name} must be {kind.__name__} or None, got {type(thing).__name__}")
-    constraints = constraints or Constraints()
+    constraints, settings, observed = (_plain(x) for x in (constraints or Constraints(), settings, observed))
     if constraints.measure != "parity":
         raise OfsError(
             f"constraints: measure = {constraints.measure} needs outcomes of rejected people, which a batch of accepted "
@@ -117,11 +117,19 @@ def check_settings(
         corridor=None if corridor is None else number("corridor", corridor, above=0.0),
         loss_cap=number("loss_cap", loss_cap, least=0.0),
         margin=number("margin", margin, least=0.0),
-        horizon=None if horizon is None else whole("horizon", horizon, least=1),
-        batch_size=whole("batch_size", batch_size, least=1),
+        horizon=None if horizon is None else whole("horizon", horizon, least=1, most=EXACT),
+        batch_size=whole("batch_size", batch_size, least=1, most=EXACT),
         min_count=number("min_count", min_count, least=1.0),
         settings=settings,
         observed=observed,
         shadow=shadow,
         seed=whole("seed", seed),
     )
+
+
+def _plain(options: Any) -> Any:
+    """Return options with Python's numbers in place of numpy's, which no JSON holds and which reckon in another precision."""
+    if options is None:
+        return None
+    found = {f.name: getattr(options, f.name) for f in attrs.fields(type(options))}
+    return attrs.evolve(options, **{k: v.item() for k, v in found.items() if isinstance(v, np.generic)})

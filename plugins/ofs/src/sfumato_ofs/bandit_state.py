@@ -29,6 +29,9 @@ _COUNTS = frozenset(
 )  # fmt: skip
 
 
+_FINITE = frozenset(("reward_sum", "residual_sum", "reward"))
+
+
 @attrs.frozen
 class Waiting:
     """A batch whose labels are not all known: its arm, the people, and whether the search learned from it."""
@@ -90,7 +93,11 @@ def check_state(state: object, own: Mapping[str, Any]) -> None:
         raise OfsError(f"state['proposal'] must be a threshold or None, got {state['proposal']!r}")
     waiting = state.get("waiting")
     if not isinstance(waiting, Mapping) or not all(
-        isinstance(k, int) and 0 <= k < state["next_batch"] and isinstance(w, Waiting)
+        type(k) is int
+        and 0 <= k < state["next_batch"]
+        and isinstance(w, Waiting)
+        and isinstance(w.batch, Batch)
+        and 0 <= w.arm < len(own["selected"])
         for k, w in waiting.items()
     ):
         raise OfsError(
@@ -125,3 +132,5 @@ def _alike(name: str, theirs: Any, own: Any) -> None:
         values = np.asarray(theirs, dtype=np.float64)
         if not (np.isfinite(values) & (values >= -1e-9)).all():
             raise OfsError(f"{name} must be finite and not negative")
+    if last in _FINITE and not np.isfinite(theirs).all():
+        raise OfsError(f"{name} must be finite")

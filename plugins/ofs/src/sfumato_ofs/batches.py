@@ -104,17 +104,28 @@ def check_batch(
 
 
 def _array(name: str, values: object) -> NDArray[np.generic]:
+    if isinstance(values, np.ma.MaskedArray):
+        raise OfsError(
+            f"{name} must be a plain array, got a masked one, whose hidden entries would count. Fill it; unknown labels are NaN"
+        )
     try:
         return np.asarray(values)
     except ValueError as error:  # rows of unlike length
         raise OfsError(f"{name} must be an array, got {type(values).__name__}: {error}") from error
 
 
-def _vector(name: str, values: object, n: int) -> FloatArray:
+def _floats(name: str, values: NDArray[np.generic]) -> FloatArray:
+    """Return numbers as floats; text and complex numbers are refused, which numpy would convert without a word."""
+    if values.dtype.kind not in "biufO":
+        raise OfsError(f"{name} must be numbers, got dtype {values.dtype}")
     try:
-        array = np.asarray(values, dtype=np.float64)
+        return values.astype(np.float64, copy=False)
     except (TypeError, ValueError) as error:
-        raise OfsError(f"{name} must be numbers, got {type(values).__name__}: {error}") from error
+        raise OfsError(f"{name} must be numbers: {error}") from error
+
+
+def _vector(name: str, values: object, n: int) -> FloatArray:
+    array = _floats(name, _array(name, values))
     if array.shape != (n,):
         raise OfsError(f"{name} must have one entry a person ({n}), got shape {array.shape}")
     return array
@@ -147,10 +158,7 @@ def _membership(values: object, n: int, n_groups: int) -> tuple[FloatArray, bool
     if groups.ndim == 2:
         if groups.shape != (n, n_groups):
             raise OfsError(f"groups must have shape ({n}, {n_groups}) as memberships, got {groups.shape}")
-        try:
-            weights = groups.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise OfsError(f"groups given as memberships must be numbers: {error}") from error
+        weights = _floats("groups given as memberships", groups)
         if not ((weights >= 0.0) & (weights <= 1.0)).all():
             raise OfsError("groups given as memberships must lie in [0, 1]")
         sure = ((weights == 0.0) | (weights == 1.0)).all() and (weights.sum(axis=1) <= 1.0).all()

@@ -166,7 +166,10 @@ def sweep(
                 err=True,
             )
         elif table.holds.any():
-            click.echo("Some thresholds hold; no outcome is known, so none can be called best.", err=True)
+            click.echo(
+                "Some thresholds hold; outcomes of those they accept are not known, so none can be called best.",
+                err=True,
+            )
         elif table.possible.any():
             click.echo(
                 "No threshold holds on these people; wider bounds do not rule all out. Gather more.", err=True

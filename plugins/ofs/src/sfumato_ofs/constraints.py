@@ -6,6 +6,7 @@ The demographic-parity gap is *signed*: averaging |r0 - r1| over rounds is biase
 
 from __future__ import annotations
 
+import numbers
 from functools import cached_property
 from itertools import permutations
 from typing import Any
@@ -28,6 +29,10 @@ MEASURES = {
 }
 OUTCOME_SHARE = 0.4
 """Share of a batch assumed to have the outcome that a rate is taken over; smaller is more cautious."""
+
+
+def _within_one(x: object) -> bool:
+    return isinstance(x, numbers.Real) and not isinstance(x, bool) and 0.0 <= float(x) <= 1.0
 
 
 @attrs.frozen
@@ -58,23 +63,25 @@ class Constraints:
     explore_rate: float = 1.0
 
     def __attrs_post_init__(self) -> None:
-        if not 0.0 <= self.eps <= 1.0:
+        if not _within_one(self.eps):
             raise OfsError(f"eps must lie in [0, 1], got {self.eps!r}")
         for name, value in (("rho_min", self.rho_min), ("rho_max", self.rho_max)):
-            if value is not None and not 0.0 <= value <= 1.0:
+            if value is not None and not _within_one(value):
                 raise OfsError(f"{name} must lie in [0, 1], got {value!r}")
         if self.rho_min is not None and self.rho_max is not None and self.rho_min > self.rho_max:
             raise OfsError(f"rho_min must not exceed rho_max, got {self.rho_min!r} > {self.rho_max!r}")
         if self.gap not in ("signed", "abs", "to-overall", "ratio"):
             raise OfsError(f"gap must be signed, abs, to-overall or ratio, got {self.gap!r}")
-        if self.measure not in MEASURES:
+        if not isinstance(self.measure, str) or self.measure not in MEASURES:
             raise OfsError(f"measure must be one of {', '.join(MEASURES)}, got {self.measure!r}")
         if self.measure != "parity" and self.gap == "to-overall":
             raise OfsError(
                 "gap = to-overall compares acceptance rates only; use signed or ratio for outcome rates"
             )
-        if not 0.0 < self.explore_rate <= 1.0:
+        if not _within_one(self.explore_rate) or self.explore_rate == 0.0:
             raise OfsError(f"explore_rate must lie in (0, 1], got {self.explore_rate!r}")
+        if not isinstance(self.n_groups, numbers.Integral) or isinstance(self.n_groups, bool):
+            raise OfsError(f"n_groups must be an integer of at least 2, got {self.n_groups!r}")
         if self.n_groups < 2:
             raise OfsError(
                 f"demographic parity is undefined for {self.n_groups} group; at least 2 are needed (n_groups)"

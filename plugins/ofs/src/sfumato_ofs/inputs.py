@@ -27,10 +27,10 @@ def number(
     # The quick ways first: these run for every batch of a stream.
     if type(value) is float and least <= value <= most and math.isfinite(value) and above is None:
         return value
-    good = isinstance(value, numbers.Real | np.generic) and not isinstance(value, bool | np.bool_)
+    good = isinstance(value, numbers.Real) and not isinstance(value, bool)
     try:
         x = float(value) if good else math.nan  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except OverflowError:  # an integer beyond all floats
         good, x = False, math.nan
     if good and unknown and math.isnan(x):
         return x
@@ -47,21 +47,26 @@ def number(
     raise OfsError(f"{name} must be {wanted}, got {value!r}")
 
 
-def whole(name: str, value: object, *, least: int = 0) -> int:
-    """Return value as an integer of at least `least`; 200.0 passes, 0.5 and True do not.
+EXACT = 2**53
+"""Largest count that a float holds exactly."""
+
+
+def whole(name: str, value: object, *, least: int = 0, most: float = math.inf) -> int:
+    """Return value as an integer of at least `least` and at most `most`; 200.0 passes, 0.5 and True do not.
 
     Raises: OfsError naming the argument.
     """
-    if type(value) is int and value >= least:
+    if type(value) is int and least <= value <= most:
         return value
-    if isinstance(value, numbers.Real | np.generic) and not isinstance(value, bool | np.bool_):
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
         try:
-            x = float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+            x = float(value)
+        except OverflowError:  # an integer beyond all floats
             x = math.nan
-        if math.isfinite(x) and x == int(x) and x >= least:
+        if math.isfinite(x) and x == int(x) and least <= x <= most:
             return int(x)
-    raise OfsError(f"{name} must be an integer of at least {least}, got {value!r}")
+    limit = "" if most == math.inf else f" and at most {most}"
+    raise OfsError(f"{name} must be an integer of at least {least}{limit}, got {value!r}")
 
 
 def row(
@@ -72,7 +77,9 @@ def row(
     Raises: OfsError naming the argument and, for one bad entry, its position.
     """
     if type(values) is not list and (
-        isinstance(values, str | bytes) or not isinstance(values, Sequence | np.ndarray)
+        isinstance(values, str | bytes)
+        or not isinstance(values, Sequence | np.ndarray)
+        or (isinstance(values, np.ndarray) and (values.ndim == 0 or isinstance(values, np.ma.MaskedArray)))
     ):
         raise OfsError(f"{name} must be {size} numbers, {what}; got {type(values).__name__}")
     if len(values) != size:  # type: ignore[arg-type]

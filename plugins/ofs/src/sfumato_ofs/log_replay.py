@@ -44,9 +44,9 @@ def replay(path: str | Path, head: Head | None = None) -> Replay:
         raise AuditError(
             f"{path}: expected an 'open' event on line 1, got {None if first is None else first['event']!r}"
         )
-    if first["version"] != STATE_VERSION:
+    if first.get("version") != STATE_VERSION or "settings" not in first:
         raise AuditError(
-            f"{path}: version {first['version']} of the log is not {STATE_VERSION}, which this release reads"
+            f"{path}: version {first.get('version')!r} of the log is not {STATE_VERSION}, which this release reads"
         )
     bandit = rebuild(first["settings"])
     decisions, last = 0, Head(1, first["hash"])
@@ -72,10 +72,14 @@ def _repeat(bandit: ThresholdBandit, event: Mapping[str, Any], path: str) -> boo
                 f"and {ours.get(name)!r} on replay"
             )
         return True
-    if kind == "fit":
-        bandit._learn(event)
-    elif kind == "labels":
-        bandit._learn_labels(event)
+    if kind in ("fit", "labels"):
+        learn = bandit._learn if kind == "fit" else bandit._learn_labels
+        try:
+            learn(event)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise AuditError(
+                f"{path}: line {line}: this {kind!r} event cannot be learned from: {error!r}"
+            ) from error
     elif kind == "resume":
         raise AuditError(f"{path}: line {line}: the bandit resumed from a state that is not in this log")
     elif kind != "empty":
@@ -95,6 +99,8 @@ def resume(
 
     Raises: AuditError when the log does not verify, or does not hold the state's head; OfsError when the state is damaged.
     """
+    if not Path(path).exists():  # opening it for more lines would make an empty one
+        raise AuditError(f"{path}: there is no such log")
     log = AuditLog(path)  # locks the file first, so that nobody writes while it is read
     try:
         bandit = replay(path, head).bandit if state is None else _from_state(path, state, head)
@@ -109,7 +115,7 @@ def _from_state(path: str | Path, state: Mapping[str, Any], head: Head | None) -
     verify(path, head)
     events = read(path)
     first = next(events, None)
-    if first is None or first["event"] != "open" or first["version"] != STATE_VERSION:
+    if first is None or first["event"] != "open" or first.get("version") != STATE_VERSION:
         raise AuditError(f"{path}: expected an 'open' event of version {STATE_VERSION} on line 1")
     bandit = rebuild(first["settings"])
     check_state(state, bandit.state_dict())

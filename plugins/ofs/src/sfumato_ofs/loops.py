@@ -49,9 +49,12 @@ def threshold_grid(n_thresholds: int = 41) -> FloatArray:
 def check_grid(grid: object) -> FloatArray:
     """Return the grid as a float array [M], or raise: finite, strictly increasing, in [0, 1], at least 2 points."""
     try:
-        values = np.asarray(grid, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        given = np.asarray(grid)
+    except ValueError as error:  # rows of unlike length
         raise OfsError(f"grid must be numbers, got {type(grid).__name__}: {error}") from error
+    if given.dtype.kind not in "iuf" or isinstance(grid, np.ma.MaskedArray):
+        raise OfsError(f"grid must be numbers, got {type(grid).__name__} of dtype {given.dtype}")
+    values = given.astype(np.float64)
     if values.ndim != 1 or len(values) < 2:
         raise OfsError(f"grid must hold at least 2 thresholds in one dimension, got shape {values.shape}")
     if not np.isfinite(values).all():

@@ -27,7 +27,7 @@ from sfumato_ofs.batches import Batch, check_batch
 from sfumato_ofs.config import ObservedScoresConfig, OptimisticFeasibleConfig
 from sfumato_ofs.constraints import Constraints, reward_scale
 from sfumato_ofs.errors import OfsError
-from sfumato_ofs.inputs import number, row, whole
+from sfumato_ofs.inputs import EXACT, number, row, whole
 from sfumato_ofs.learners import Reason
 from sfumato_ofs.loops import shared_arms
 from sfumato_ofs.scored_stream import ScoredStream
@@ -306,7 +306,7 @@ class ThresholdBandit:
         reward = number("reward", reward, least=-self.loss, most=1.0, unknown=True)
         n_groups = self.constraints.n_groups
         values = row("residuals", residuals, self.constraints.size, "one a constraint", least=-2.0, most=1.0)
-        n = whole("n", n)
+        n = whole("n", n, most=EXACT)
         shown = None if rates is None else row("rates", rates, n_groups, "one a group", least=0.0, most=1.0)
         sizes = None
         if group_counts is not None:

@@ -89,6 +89,8 @@ def certificate(bandit: ThresholdBandit) -> dict[str, Any]:
             why.append("group sizes were not used, so gaps of unequal groups look too certain")
         if c.discount < 1.0 or c.window or c.detect > 0.0:
             why.append("forgetting is not covered")
+        if bandit.constraints.gap == "abs":
+            why.append("absolute gaps average above the true gap, so lower bounds can lie above it")
         if bandit.constraints.gap == "to-overall":
             why.append("gaps to the overall rate move with each batch's own mix")
         if not c.anytime and bandit._horizon is not None and bandit._next_batch > bandit._horizon:
