@@ -172,6 +172,12 @@ def test_a_foreign_file_for_a_claim_is_taken_over(store):
         (store.write_spec(run_id, spec_of()) / "claim.json").write_text(text)
         assert store.claim(run_id) is None
         store.release(run_id)
+    (store.folder(run_id) / "claim.json").symlink_to("nowhere")
+    done = subprocess.run(
+        [sys.executable, "-c", f"from sfumato.store import Store; print(Store({str(store.root)!r}).claim({run_id!r}))"],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout == "None\n"
 
 
 # ---------------------------------------------------------------- records
@@ -204,6 +210,11 @@ def test_only_a_half_written_last_row_is_passed_over(store):
         path.write_text(lines[0] + damage + lines[2])
         with pytest.raises(StoreError, match=r"rows\.jsonl, line 2 is damaged"):
             list(store.rows(run_id))
+    path.unlink()
+    assert list(store.rows(run_id)) == []
+    path.mkdir()
+    with pytest.raises(StoreError, match="cannot be read"):
+        list(store.rows(run_id))
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path):
@@ -293,13 +304,16 @@ def test_a_record_in_another_runs_folder_is_no_result(store, make_jobs):
 
 def test_a_record_without_figures_or_that_cannot_be_read_is_damaged(store):
     """It is named, and hides no other."""
-    good, short, circle = (put(store, k) for k in range(3))
+    good, short, circle, odd = (put(store, k) for k in range(4))
     data = json.loads((store.folder(short) / "record.json").read_text())
     (store.folder(short) / "record.json").write_text(json.dumps({k: v for k, v in data.items() if k != "figures"}))
+    (store.folder(odd) / "record.json").write_text(json.dumps({**data, "run_id": odd, "code": 7}))
     (store.folder(circle) / "record.json").unlink()
     (store.folder(circle) / "record.json").symlink_to("record.json")
     with Index(store) as index:
-        assert {s.run_id: s.status for s in index.summaries()} == {good: "ok", short: "damaged", circle: "damaged"}
+        assert {s.run_id: s.status for s in index.summaries()} == {
+            good: "ok", short: "damaged", circle: "damaged", odd: "damaged"
+        }  # fmt: skip
 
 
 # ---------------------------------------------------------------- the index

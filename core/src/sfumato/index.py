@@ -143,7 +143,7 @@ class Index:
                 run_id, stamp, _text(data["status"]), int(data["attempt"]), _text(data["label"]),
                 _text(spec["task"]["name"]), _text(spec["solver"]["name"]), _text(spec["runtime"]["name"]),
                 _text(spec["instances"]), _text(data["started"]), _text(data["ended"]),
-                None if wall is None else float(wall), _text(data["error"]), json.dumps(data["code"]),
+                None if wall is None else float(wall), _text(data["error"]), json.dumps(dict(data["code"])),
                 _text(data["promise"]), json.dumps(files) if files else "{}",
             )  # fmt: skip
             return run_id, row, text

@@ -194,7 +194,7 @@ class Store:
         """
         path = self.folder(run_id) / "claim.json"
         with self._locked():
-            if not path.exists():
+            if not os.path.lexists(path):  # a link to nowhere is in the way as well
                 return False
             claim = self.read_claim(run_id)
             if claim is not None and self._holds(claim.owner, path):
@@ -353,9 +353,13 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
     Raises StoreError for any other line that is no row: what follows it must not be left out of a result in silence.
     """
-    if not path.exists():
+    try:
+        lines = path.open("rb")
+    except FileNotFoundError:
         return
-    with path.open("rb") as lines:
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}. Mend it, or move the run's folder away.") from error
+    with lines:
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)
