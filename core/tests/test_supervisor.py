@@ -17,6 +17,8 @@ import pytest
 from sfumato import cgroups, child, turnstile
 from sfumato.errors import UsageError
 from sfumato.executors.local import LocalExecutor
+from sfumato.experiment import Experiment, Use
+from sfumato.plugins import Registry
 from sfumato.records import RunRecord, Status
 from sfumato.runner import plan, sweep
 from sfumato.store import Store, write_atomic
@@ -336,6 +338,14 @@ def test_a_component_that_changes_the_folder_loses_no_run(isolation, make_jobs, 
     records = sweep(here, plan(here, jobs), LocalExecutor(1, isolation), listener, threading.Event())
     assert [r.status for r in records] == [Status.OK] * 2, [r.error for r in records]
     assert sorted(p.name for p in (tmp_path / "relative" / "runs").iterdir()) == sorted(j.run_id for j in jobs)
+
+
+def test_a_job_names_the_data_folder_wherever_its_worker_stands(tmp_path, monkeypatch):
+    """A worker of a cluster starts in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    experiment = Experiment((Use("toys/file"),), (Use("toys/noop"),))
+    assert [j.data_dir for j in experiment.jobs(Registry(), "data")] == [str(tmp_path / "data")]
+    assert [j.data_dir for j in experiment.jobs(Registry())] == [None]
 
 
 def test_runs_declared_short_share_a_warm_worker_by_default(store, make_jobs, listener):

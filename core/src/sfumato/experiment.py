@@ -81,6 +81,7 @@ class Experiment:
     def jobs(self, registry: plugins.Registry, data_dir: str | None = None) -> list[Job]:
         """Return the runs of this experiment, with settings and backends resolved."""
         jobs: list[Job] = []
+        data_dir = data_dir and str(Path(data_dir).absolute())  # a worker may stand in another folder
         for task in self.tasks:
             for solver in self.solvers:
                 for runtime in self.runtimes:
