@@ -138,6 +138,25 @@ def table(folder: Path) -> Iterator[str]:
         )
 
 
+def peers(folder: Path) -> list[dict[str, object]]:
+    """Return the comparisons with the C++ DESPOT, as the repository's tables read them."""
+    rows: list[dict[str, object]] = []
+    for path in sorted(folder.glob("*_despot-cpp.jsonl")):
+        problem, seconds, _ = path.stem.split("_", 2)
+        ours = {i["episode"]: i for i in read(folder / f"{problem}_{seconds}_vopp.jsonl")}
+        both = [i for i in read(path) if i["episode"] in ours and i.get("start") == ours[i["episode"]].get("start")]
+        if len(both) < 50:
+            continue
+        mine = np.array([ours[i["episode"]]["return"] for i in both])
+        theirs = np.array([i["return"] for i in both])
+        rows.append({
+            "what": f"{problem}, {seconds} CPU s a decision: discounted return", "peer": "DESPOT (C++)", "unit": "",
+            "better": "larger", "ours": float(mine.mean()), "theirs": float(theirs.mean()), "n": len(both),
+            "note": f"ours less theirs, paired: {interval(mine - theirs).strip()}",
+        })  # fmt: skip
+    return rows
+
+
 def main() -> None:
     """Run what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -150,9 +169,12 @@ def main() -> None:
     parser.add_argument("--planners", nargs="*", default=["vopp"], help="of vopp, pomcp, despot (ours), released; NAME:{json settings} sets more")
     parser.add_argument("--backwards", action="store_true", help="begin with the last episode, to help a process that began with the first")
     parser.add_argument("--table", type=Path)
+    parser.add_argument("--peers", type=Path, help="with --table: also write the comparisons with DESPOT to this JSON file")
     options = parser.parse_args()
     if options.table is not None:
         print("\n".join(table(options.table)))
+        if options.peers is not None:
+            options.peers.write_text(json.dumps(peers(options.table), indent=1) + "\n")
         return
     if options.problem is None:
         parser.error("give a problem, or --table FOLDER")
