@@ -110,6 +110,10 @@ def test_shards_together_give_the_figures_of_the_whole(sfumato):
         (("rnu",), 2, "no command 'rnu'. Did you mean 'run'"),
         (("toys", "helo"), 2, "Did you mean 'hello'"),
         (("doctor", "tois"), 2, "Did you mean 'toys'"),
+        (("run", "vopq/tiger", "--solver", "vopq/qmdp"), 2, "no task 'vopq/tiger': no plugin 'vopq' is installed (pip install sfumato-vopq, "),
+        (("run", "toys/bandit", "--solver", "toys/greedy", "--runtime", "runtime-odd/x"), 2, "pip install -e plugins/runtime_odd)"),
+        (("vrptw", "solve", "x.vrp"), 2, "If it is a plugin's: no plugin 'vrptw' is installed (pip install sfumato-vrptw"),
+        (("check", "my-planner"), 2, "If you have just made it, install it first: pip install -e ./sfumato-my-planner"),
     ],
 )
 def test_a_mistake_is_explained_with_the_right_exit_status(sfumato, words, status, message):
@@ -117,6 +121,30 @@ def test_a_mistake_is_explained_with_the_right_exit_status(sfumato, words, statu
     done = sfumato(*words, check=status)
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_absent_plugin_is_named_before_names_of_others(sfumato):
+    """No component of another plugin is offered instead, unless the prefix may be a slip of the finger."""
+    assert "Did you mean" not in sfumato("run", "vopq/bandit", "--solver", "vopq/greedy", check=2).stderr
+    assert "Did you mean 'toys/bandit'" in sfumato("run", "toy/bandit", "--solver", "toys/greedy", check=2).stderr
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_tables_keep_to_the_columns_that_there_are(sfumato, columns):
+    """Compare, status, show and reproduce; whether a run went well or not, without colour."""
+    narrow = {"COLUMNS": str(columns)}
+    sfumato("run", "toys/bandit", "--solver", "toys/greedy", "--solver", "toys/trained", "--seeds", "12", check=0)
+    sfumato("run", "toys/fault", "--solver", "toys/noop", "-t", "fault=raise", check=1)
+    runs = [json.loads(line)["run_id"] for line in sfumato("status", "--json", check=0).stdout.splitlines()]
+    assert len(runs) == 3
+    commands = [("compare", "toys/greedy", "toys/trained"), ("status",), ("reproduce", "toys"), ("reproduce", "toys", "--ledger")]
+    for words in [*commands, *(("show", run) for run in runs)]:
+        done = sfumato(*words, env=narrow)
+        lines = [*done.stdout.splitlines(), *done.stderr.splitlines()]
+        assert lines, words
+        assert max(map(len, lines)) <= columns, (words, max(lines, key=len))
+        assert "\x1b" not in done.stdout
+        assert "…" not in done.stdout or words[0] == "status", words  # nothing is cut where it could be folded
 
 
 def test_an_unsupported_pair_is_recorded_with_the_solvers_reason(sfumato):

@@ -144,3 +144,20 @@ def test_two_seeds_of_one_pair_are_compared_apart(sfumato):
             sfumato("run", "toys/bandit", "--solver", solver, "--seeds", "10", "--seed", seed, check=0)
     done = sfumato("compare", "toys/greedy", "toys/trained", "--metric", "return", "--json", check=0)
     assert len(done.stdout.splitlines()) == 2
+
+
+def test_two_worlds_of_one_pair_have_a_title_each(sfumato):
+    """It says what sets them apart, and so does JSON; a single world needs no such words."""
+    def both(*words):
+        for solver in ("toys/greedy", "toys/trained"):
+            sfumato("run", "toys/bandit", "--solver", solver, "--seeds", "4", *words, check=0)
+
+    both("-t", "n_rounds=20")
+    assert "toys/bandit: toys/trained minus toys/greedy, n = 4" in sfumato("compare", "toys/greedy", "toys/trained", check=0).stdout
+    both("--seed", "7")
+    out = sfumato("compare", "toys/greedy", "toys/trained", check=0).stdout
+    assert out.count("95 % interval") == 2
+    assert "toys/bandit (n_rounds = 20, seed = 0): toys/trained minus toys/greedy" in out
+    assert "toys/bandit (n_rounds = 50, seed = 7): toys/trained minus toys/greedy" in out
+    lines = sfumato("compare", "toys/greedy", "toys/trained", "--json", check=0).stdout.splitlines()
+    assert {json.loads(line)["setting"] for line in lines} == {"n_rounds = 20, seed = 0", "n_rounds = 50, seed = 7"}

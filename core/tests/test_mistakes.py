@@ -33,7 +33,7 @@ def make(**settings):
         ("x --share 2", "--share wants a number from 0 to 1; got '2.0'."),
         ("x --seconds soon", "--seconds wants a number; got 'soon'."),
         ("x --folder /etc/passwd", "--folder wants a folder; got '/etc/passwd'."),
-        ("x --folder /nowhere", "--folder wants a folder; got '/nowhere'."),
+        ("x --folder /nowhere", "--folder wants a folder that exists; there is no '/nowhere'."),
         ("x --day soon", "--day: 'soon' does not match the formats"),
         ("x --color red", "make has no option '--color'. Did you mean '--colour'"),
         ("x --quiet=1", "--quiet takes no value; got one."),

@@ -149,14 +149,23 @@ def test_a_blocked_plugin_is_not_loaded(module, monkeypatch):
 
 
 def test_an_unknown_name_suggests_the_nearest(module):
-    """A slip of the finger, the right word with the wrong plugin, and a name of another kind."""
+    """A slip of the finger, in the name or in its plugin, and a name of another kind."""
     registry = Registry([point("ofs", module("o", solver("ofs/primal-dual"), solver("ofs/random")), "d")])
     with pytest.raises(UnknownName, match="Did you mean 'ofs/primal-dual'"):
         registry.find("solver", "ofs/primal-daul")
     with pytest.raises(UnknownName, match="Did you mean 'ofs/random'"):
-        registry.find("solver", "vopp/random")
+        registry.find("solver", "of/random")
     with pytest.raises(UnknownName, match="There is a solver of that name"):
         registry.find("task", "ofs/random")
+
+
+def test_a_name_of_an_absent_plugin_says_how_to_install_it(module):
+    """The prefix is no plugin: a name of another plugin would be no help."""
+    registry = Registry([point("ofs", module("o", solver("ofs/random")), "d")])
+    with pytest.raises(UnknownName, match=r"no plugin 'opaque-knapsack' is installed \(pip install sfumato-opaque-knapsack, ") as caught:
+        registry.find("solver", "opaque-knapsack/random")
+    assert "pip install -e plugins/opaque_knapsack)" in str(caught.value)
+    assert "Did you mean" not in str(caught.value)
 
 
 def test_resolving_a_target_says_which_part_is_missing():

@@ -74,6 +74,7 @@ class Comparison:
     effect: float | None
     p: float | None
     p_holm: float | None = None
+    setting: str = ""  # where a task was met in several worlds: what sets this one apart, as "rounds = 2000"
 
 
 def select(store: Store, name: str) -> list[RunRecord]:
@@ -274,6 +275,23 @@ def scipy_stats() -> Any:
     except ImportError as error:
         raise UsageError("compare needs SciPy, which is not installed. Install it: pip install 'sfumato[stats]'") from error
     return library
+
+
+def distinctions(worlds: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return for each (task, world) what sets it apart from the other worlds of its task; "" where there is no other."""
+    import json
+
+    tasks: dict[str, dict[str, dict[str, Any]]] = {}
+    for task, world in worlds:
+        _, version, settings, seed, steps, data = json.loads(world)
+        tasks.setdefault(task, {})[world] = {"version": version, **settings, "seed": seed, "step limit": steps, "data files": data}
+    told = {}
+    for task, flat in tasks.items():
+        names = list(dict.fromkeys(name for values in flat.values() for name in values))
+        apart = [name for name in names if len({json.dumps(values.get(name)) for values in flat.values()}) > 1]
+        for world, values in flat.items():
+            told[task, world] = ", ".join(f"{name} = {json.dumps(values.get(name))}" for name in apart)
+    return told
 
 
 def _difference(a: str, b: str) -> str:

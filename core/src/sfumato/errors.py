@@ -52,6 +52,12 @@ class ProtocolError(SfumatoError):
     exit_code = 1
 
 
+def not_installed(plugin: str) -> str:
+    """Return that there is no such plugin, and how plugins that keep to the usual name are installed."""
+    folder = plugin.replace("-", "_")
+    return f"no plugin {plugin!r} is installed (pip install sfumato-{plugin}, or from a checkout: pip install -e plugins/{folder})"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ' Did you mean …?' for the nearest known names, or an empty string."""
     known = list(known)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -17,7 +18,7 @@ import attrs
 import pluggy
 
 from sfumato import hookspecs
-from sfumato.errors import PluginError, UnknownName, did_you_mean
+from sfumato.errors import PluginError, UnknownName, did_you_mean, not_installed
 from sfumato.records import CommandSpec, ComponentSpec, Finding
 
 GROUP = "sfumato"
@@ -182,7 +183,9 @@ class Registry:
         return next(p for p in self.plugins.values() if p.components.get((spec.kind, spec.name)) == spec)
 
     def find(self, kind: str, name: str) -> ComponentSpec:
-        """Return the component; raises UnknownName with the nearest names, or PluginError when its plugin is broken."""
+        """Return the component; raises UnknownName with the nearest names, or with how a plugin that is absent is
+        installed, and PluginError when its plugin is broken.
+        """
         prefix = name.split("/", 1)[0]
         for owner in (BUILTIN, prefix):
             plugin = self.load(owner)
@@ -202,6 +205,11 @@ class Registry:
         for component in self.components(kind):
             if component.name == name:
                 return component
+        prefixes = {*self.plugins, *(c.name.partition("/")[0] for c in self.components())}
+        if "/" in name and prefix not in prefixes:
+            near = get_close_matches(prefix, prefixes, n=1)
+            hint = did_you_mean(name, [k for k in known if k.partition("/")[0] in near])
+            raise UnknownName(f"no {kind} {name!r}: {not_installed(prefix)}.{hint} 'sfumato list' shows what there is.")
         elsewhere = [c.kind for c in self.components() if c.name == name]
         hint = f" There is a {elsewhere[0]} of that name." if elsewhere else did_you_mean(name, known)
         raise UnknownName(f"no {kind} named {name!r} is installed.{hint} 'sfumato list' shows all.")

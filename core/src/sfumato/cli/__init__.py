@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from sfumato.errors import SfumatoError, UnknownName, did_you_mean
+from sfumato.errors import SfumatoError, UnknownName, did_you_mean, not_installed
 
 COMMANDS = {
     "list": ("listing", "Show every task, solver, runtime and evaluator that is installed."),
@@ -55,10 +55,14 @@ class Lazy(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            from difflib import get_close_matches
+
             from sfumato.plugins import Registry
 
             known = [*COMMANDS, *Registry().plugins]
-            raise UnknownName(f"no command {args[0]!r}.{did_you_mean(args[0], known)} 'sfumato --help' lists them.")
+            near = get_close_matches(args[0], known, n=1)
+            hint = did_you_mean(args[0], near) if near else f" If it is a plugin's: {not_installed(args[0])}."
+            raise UnknownName(f"no command {args[0]!r}.{hint} 'sfumato --help' lists them.")
         return super().resolve_command(ctx, args)
 
 

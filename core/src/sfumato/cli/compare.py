@@ -37,7 +37,7 @@ def command(
     A name is a run id, a label or a solver. Differences are B minus A; wins count for B. With `--preset learning
     --metric NAME` all tasks in common go into one figure: the interquartile mean, by a bootstrap within each task.
     """
-    from sfumato.compare import compare, holm, select, sides
+    from sfumato.compare import compare, distinctions, holm, select, sides
 
     if len(names) < 2:
         raise UsageError("compare wants two names or more: sfumato compare A B. 'sfumato status' lists the runs.")
@@ -52,7 +52,11 @@ def command(
     elif scales:
         raise UsageError("--scale goes with --preset learning: paired differences are shown in the metric's own unit.")
     else:
-        made = [c for pairs in met for first, second in pairs for c in compare(first, second, metrics or None)]
+        told = distinctions({(s.task, s.world) for pairs in met for s, _ in pairs})
+        made = [
+            attrs.evolve(c, setting=told[first.task, first.world])
+            for pairs in met for first, second in pairs for c in compare(first, second, metrics or None)
+        ]  # fmt: skip
     if not made and task is not None:
         from sfumato.errors import did_you_mean
 

@@ -22,6 +22,8 @@ def explain(error: click.ClickException) -> str:
         name, wanted = name_of(error.param), expected(error.param.type)
         return f"{path} wants {name}{f': {wanted}' if wanted and name != wanted else ''}; got nothing. {advice}"
     if isinstance(error, click.BadParameter) and error.param is not None:
+        if isinstance(error.param.type, click.Path) and (absent := re.match(r"\w+ '(.*)' does not exist", error.message)):
+            return f"{name_of(error.param)} wants {expected(error.param.type)} that exists; there is no {absent[1]!r}. {advice}"
         got = _got(error.message)
         wanted = expected(error.param.type)
         if got is None or not wanted:

@@ -15,7 +15,7 @@ import attrs
 import click
 
 from sfumato import config
-from sfumato.cli.text import json_line
+from sfumato.cli.text import folded, json_line
 from sfumato.ledger import (
     CLASSES,
     TIME_LIMITS,
@@ -71,7 +71,7 @@ def command(
         if not ids and CLASSES.index(claim.machine) > CLASSES.index(machine):
             results.append(not_run(claim, f"needs --class {claim.machine}"))
             continue
-        click.echo(f"[{number}/{len(wanted)}] {claim.plugin}/{claim.id}: {claim.title}", err=True)
+        folded(f"[{number}/{len(wanted)}] {claim.plugin}/{claim.id}: {claim.title}", err=True)
         results.append(_reproduce(registry, claim, Path(store_dir), data_dir, again))
         if write_ledger and results[-1].value is not None:
             folder = folder_of(registry.plugins[claim.plugin].module)

@@ -25,6 +25,8 @@ from sfumato.store import DEFAULT, Store
 
 MERGE_ABOVE = 40
 """More runs than that are shown with the shards of one specification together."""
+SHOWN = 4
+"""So many figures of each run are shown where there are several runs."""
 
 
 @click.command("run")
@@ -60,6 +62,7 @@ MERGE_ABOVE = 40
 @click.option("--retry", metavar="STATUS,…", default="", help="Try runs again that ended so: failed,timeout,killed.")
 @click.option("--reuse-stale", is_flag=True, help="Keep runs made by older code of their plugin.")
 @click.option("--json", "as_json", is_flag=True, help="One run record a line.")
+@click.option("--all-figures", "every_figure", is_flag=True, help="Show every figure of every run, not the first of each.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(
     target: str,
@@ -77,6 +80,7 @@ def command(
     isolation: str | None,
     retry: str,
     reuse_stale: bool,
+    every_figure: bool,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -109,7 +113,7 @@ def command(
     stop = threading.Event()
     with progress_listener(planned, registry, quiet=quiet) as listener, _interruptible(stop):
         records = sweep(store, planned, runner, listener, stop)
-    _report(records, planned, store, as_json)
+    _report(records, planned, store, as_json, every_figure)
     click.get_current_context().exit(130 if stop.is_set() else _exit_code(records, planned))
 
 
@@ -152,12 +156,15 @@ def _interruptible(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _report(records: Sequence[RunRecord], planned: Sequence[Planned], store: Store, as_json: bool) -> None:
+def _report(
+    records: Sequence[RunRecord], planned: Sequence[Planned], store: Store, as_json: bool, every_figure: bool
+) -> None:
     if as_json:
         for record in records:
             json_line(config.unstructure(record))
         return
-    figures_table(records if len(records) <= MERGE_ABOVE else merged(store, records))
+    shown = records if len(records) <= MERGE_ABOVE else merged(store, records)
+    figures_table(shown, most=None if every_figure or len(shown) == 1 else SHOWN)
     kept = sum(p.verdict == "kept" for p in planned)
     failed_before = [p for p in planned if p.verdict == "failed before"]
     for because, n in Counter(p.because for p in planned if p.verdict == "stale").most_common():

@@ -7,7 +7,7 @@ import json
 import click
 
 from sfumato import config
-from sfumato.cli.text import columns, json_line
+from sfumato.cli.text import columns, folded, json_line
 from sfumato.records import Status
 from sfumato.store import DEFAULT, Store
 
@@ -39,20 +39,22 @@ def command(run: str, store_dir: str, rows: bool, as_json: bool) -> None:
     from sfumato.cli.tables import figures_table
 
     spec = record.spec
-    click.echo(f"run {run_id}  {record.status.value}  {record.label}")
+    folded(f"run {run_id}  {record.status.value}  {record.label}")
     if record.error:
-        click.echo(f"  {record.error}\n  {record.advice}")
-    parts = [("task", spec.task), ("solver", spec.solver), ("runtime", spec.runtime)]
-    columns((f"  {kind}", f"{ref.name} v{ref.version}", json.dumps(dict(ref.settings))) for kind, ref in parts)
-    click.echo(f"  instances {spec.instances}, seed {spec.seed}, train seed {spec.train_seed}, {spec.backend or 'numpy'} on {spec.device}")
-    click.echo(f"  {record.started} to {record.ended}, attempt {record.attempt}, digest {record.digest[:16]}, promise {record.promise}, trace {record.trace}")
+        folded(f"  {record.error}")
+        folded(f"  {record.advice}")
+    for kind, ref in (("task", spec.task), ("solver", spec.solver), ("runtime", spec.runtime)):
+        folded(f"  {kind:7s}  {ref.name} v{ref.version}  {json.dumps(dict(ref.settings))}")
+    backend = f"{spec.backend or 'numpy'} on {spec.device}"
+    folded(f"  instances {spec.instances}, seed {spec.seed}, train seed {spec.train_seed}, {backend}")
+    folded(f"  {record.started} to {record.ended}, attempt {record.attempt}, digest {record.digest[:16]}, promise {record.promise}, trace {record.trace}")
     if record.figures:
         figures_table([record])
     columns((f"  {k}", f"{v:.4g} s") for k, v in sorted(record.timings.items()))
     for key, value in sorted(record.provenance.items()):
-        click.echo(f"  {key}: {json.dumps(value)}")
+        folded(f"  {key}: {json.dumps(value)}")
     for earlier in store.earlier(run_id):
-        click.echo(f"  attempt {earlier.attempt}: {earlier.status.value}: {earlier.error}")
+        folded(f"  attempt {earlier.attempt}: {earlier.status.value}: {earlier.error}")
     errors = store.folder(run_id) / "stderr.txt"
     if record.status is not Status.OK and errors.exists():
         lines = errors.read_text(errors="replace").splitlines()[-STDERR_LINES:]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import attrs
 import click
 
-from sfumato.cli.text import columns, json_text
+from sfumato.cli.text import columns, folded, json_text
 from sfumato.index import Index, Summary
 from sfumato.staleness import Staleness
 from sfumato.store import DEFAULT, Store
@@ -66,9 +66,9 @@ def command(
                 head=("run", "status", "time", "what"),
             )
             counts = Counter(s.status for s in found) + Counter({"stale": len(stale)})
-            click.echo(", ".join(f"{n} {s}" for s, n in sorted(counts.items())))
+            folded(", ".join(f"{n} {s}" for s, n in sorted(counts.items())))
             for because, n in Counter(stale.values()).most_common():
-                click.echo(f"stale, {n} of them: {because}")
+                folded(f"stale, {n} of them: {because}")
         else:
             click.echo(f"no such runs in {store.root}. 'sfumato run' makes some; --store DIR names another folder.", err=True)
     if any(s.status == "damaged" for s in found):

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 
 from sfumato.aggregate import Aggregate
+from sfumato.cli.text import width
 from sfumato.compare import Comparison
 from sfumato.ledger import Result
 from sfumato.plugins import Registry
@@ -22,12 +23,14 @@ from sfumato.runner import Planned
 from sfumato.supervisor import Job
 
 HIDDEN = frozenset({"decision_cpu_seconds", "act_seconds_max"})
+NARROW = 96
+"""Columns below which tables leave something to `--json` or put it on a line of its own."""
 
 
 def console(stderr: bool = False) -> Console:
-    """Return a console; 100 columns when the stream is no terminal, so that pipes get whole tables."""
+    """Return a console; where the stream is no terminal as wide as COLUMNS says, or 100."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 100, highlight=False, soft_wrap=False)
+    return Console(stderr=stderr, width=None if stream.isatty() else width(), highlight=False, soft_wrap=False)
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -44,49 +47,80 @@ def spread(figure: Figure) -> str:
     return f"[{number(figure.low)}, {number(figure.high)}]" if figure.low is not None else ""
 
 
-def figures_table(records: Sequence[RunRecord]) -> None:
-    """Print every figure of the records: value, 95 % interval, count, unit."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("run", "left"), ("figure", "left"), ("value", "right"), ("95 % interval", "left")):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    table.add_column("n", justify="right")
-    table.add_column("unit")
+def figures_table(records: Sequence[RunRecord], most: int | None = None) -> None:
+    """Print the figures of the records, the first `most` of each or all: value, 95 % interval, count, unit.
+
+    A column says which run a figure is of; where there is no room for one, a line above each run's figures.
+    """
+    out = console()
+    narrow = out.width < NARROW
+    table = _figures(not narrow)
     for record in records:
+        label = record.label or record.run_id
+        if narrow:
+            out.print(label, markup=False)
+            table = _figures(False)
         shown = [f for f in record.figures if f.name not in HIDDEN]
-        if not shown:
-            table.add_row(record.label or record.run_id, record.status.value, "", "", "", "")
-        for k, figure in enumerate(shown):
-            name = figure.name if figure.reduce == "mean" else f"{figure.name} ({figure.reduce})"
-            label = "" if k else record.label or record.run_id
-            table.add_row(label, name, number(figure.value), spread(figure), str(figure.n), figure.unit)
-    console().print(table)
+        rows = [_figure_row(f) for f in shown] or [(record.status.value, "", "", "", "")]
+        if most is not None and len(shown) > most + 1:  # never a line to save a line
+            rows[most:] = [(f"… {len(shown) - most} more: sfumato show {record.run_id[:8]}", "", "", "", "")]
+        for k, row in enumerate(rows):
+            table.add_row(*(() if narrow else ("" if k else label,)), *row)
+        if narrow:
+            out.print(table)
+    if not narrow:
+        out.print(table)
+
+
+def _figures(with_run: bool) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in (*(("run",) if with_run else ()), "figure"):
+        table.add_column(name, overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("95 % interval", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
+    table.add_column("unit", overflow="fold")
+    return table
+
+
+def _figure_row(figure: Figure) -> tuple[str, ...]:
+    name = figure.name if figure.reduce == "mean" else f"{figure.name} ({figure.reduce})"
+    return name, number(figure.value), spread(figure), str(figure.n), figure.unit
 
 
 def comparison_table(made: Sequence[Comparison]) -> None:
     """Print paired differences, a block for each task and pair."""
     out = console()
-    blocks: dict[tuple[str, str, str], list[Comparison]] = {}
+    narrow = out.width < NARROW
+    blocks: dict[tuple[str, str, str, str], list[Comparison]] = {}
     for c in made:
         if c.metric not in HIDDEN:
-            blocks.setdefault((c.task, c.first, c.second), []).append(c)
-    for (task, first, second), rows in blocks.items():
-        out.print(f"{task}: {second} minus {first}, n = {rows[0].n} pairs")
+            blocks.setdefault((c.task, c.first, c.second, c.setting), []).append(c)
+    for (task, first, second, setting), rows in blocks.items():
+        out.print(f"{task}{f' ({setting})' if setting else ''}: {second} minus {first}, n = {rows[0].n} pairs", markup=False)
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
         table.add_column("figure", overflow="fold")
-        for name in ("first", "second", "difference", "95 % interval", "w/t/l", "effect", "p (Holm)"):
+        wanted = ("first", "second", "difference", "95 % interval", "w/t/l", "effect", "p (Holm)")
+        for name in (n for n in wanted if not (narrow and n in ("95 % interval", "effect"))):
             table.add_column(name, justify="left" if name == "95 % interval" else "right", no_wrap=True)
         for c in rows:
             between = f"[{number(c.low, 3)}, {number(c.high, 3)}]" if c.low is not None else ""
             p = "" if c.p_holm is None else "<.0001" if c.p_holm < 1e-4 else f"{c.p_holm:.4f}"
             mark = {"max": "↑", "min": "↓", "none": ""}[c.direction]
-            n = "" if c.n == rows[0].n else f", n={c.n}"
-            table.add_row(
-                f"{c.metric}{mark} ({c.unit}{n})", number(c.value_first, 3), number(c.value_second, 3),
-                number(c.difference, 3), between, f"{c.wins}/{c.ties}/{c.losses}", number(c.effect, 2), p,
-            )  # fmt: skip
+            about = f"({c.unit}{'' if c.n == rows[0].n else f', n={c.n}'})"
+            wins, gap = f"{c.wins}/{c.ties}/{c.losses}", number(c.difference, 3)
+            means = number(c.value_first, 3), number(c.value_second, 3)
+            if narrow:  # the unit and the interval below what they belong to
+                table.add_row(f"{c.metric}{mark}\n{about}", *means, f"{gap}\n{between}", wins, p)
+            else:
+                table.add_row(f"{c.metric}{mark} {about}", *means, gap, between, wins, number(c.effect, 2), p)
         out.print(table)
+    if narrow:
+        out.print("Below each difference: its 95 % interval.")
     out.print("↑ larger is better, ↓ smaller is better; w/t/l: items where the second is better, equal, worse;")
-    out.print("effect: matched-pairs rank-biserial; p: Wilcoxon signed-rank, Holm over all lines.")
+    out.print("p: Wilcoxon signed-rank, Holm over all lines;")
+    wider = f", shown from {NARROW} columns on and by --json" if narrow else ""
+    out.print(f"effect: matched-pairs rank-biserial{wider}.")
 
 
 def aggregate_table(made: Sequence[Aggregate]) -> None:
@@ -125,10 +159,11 @@ def ledger_table(results: Sequence[Result]) -> None:
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("verdict", overflow="fold", ratio=2)
         for r in (r for r in results if r.plugin == plugin):
-            between = f" [{number(r.low, 3)}, {number(r.high, 3)}]" if r.low is not None and r.high is not None else ""
+            between = f"[{number(r.low, 3)}, {number(r.high, 3)}]" if r.low is not None and r.high is not None else ""
+            here = number(r.value) + (between and ("\n" if out.width < NARROW else " ") + between)
             unit = "" if r.unit == "1" else f" ({r.unit})"
             verdict = f"{r.verdict}: {r.reason}" if r.reason else r.verdict
-            table.add_row(r.title + unit, number(r.paper) or "-", number(r.value) + between, str(r.n or ""), verdict)
+            table.add_row(r.title + unit, number(r.paper) or "-", here, str(r.n or ""), verdict)
         out.print(table)
     counts = Counter(r.verdict for r in results)
     out.print(", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "no claims are installed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,10 +19,21 @@ def columns(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> None:
         return
     every = [list(head), *table] if head else table
     widths = [max(len(row[k]) for row in every) for k in range(len(every[0]) - 1)]
-    room = max(shutil.get_terminal_size((100, 24)).columns - sum(widths) - 2 * len(widths), 20)
+    room = max(width() - sum(widths) - 2 * len(widths), 20)
     for row in every:
         last = row[-1] if len(row[-1]) <= room else row[-1][: room - 1] + "…"
         click.echo("  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), last]).rstrip())
+
+
+def width() -> int:
+    """Return the columns that there are: the terminal's, or what COLUMNS says, or 100."""
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def folded(text: str, indent: str = "    ", err: bool = False) -> None:
+    """Print a line, broken between words where it is wider than there are columns; `indent` begins what follows."""
+    lines = textwrap.wrap(text, max(width(), 20), subsequent_indent=indent, break_on_hyphens=False, drop_whitespace=True)
+    click.echo("\n".join(lines), err=err)
 
 
 def json_line(value: Any) -> None:

@@ -66,7 +66,10 @@ class Subject:
                 if finding.subject == name:
                     raise PluginError(f"plugin {name!r} is not to be had: {finding.message}. {finding.advice}")
             known = self.registry.plugins
-            raise UnknownName(f"no plugin {name!r} is installed.{did_you_mean(name, known)} There are: {', '.join(known)}.")
+            raise UnknownName(
+                f"no plugin {name!r} is installed.{did_you_mean(name, known)} There are: {', '.join(known)}. "
+                f"If you have just made it, install it first: pip install -e ./sfumato-{name}"
+            )
         self.skipped: dict[str, str] = {}
         self.tried: Counter[str] = Counter()
         self.untried: dict[str, dict[str, str]] = {}
