@@ -77,12 +77,13 @@ class CartPoleModel(Model):
         return (np.array(divmod(int(observation), 2**16)) - 2**15) * self.marks
 
     def log_likelihood(self, observation: int, states: Array, action: int, next_states: Array) -> Array:
-        """Return a smooth likelihood [B]: normal, with half the sensor's resolution as deviation.
+        """Return the log-likelihood [B] up to a constant: flat between marks, falling off steeply beyond.
 
-        The sensors do not blur, they round. The smooth form keeps a particle that is a hair on the wrong side of a mark.
+        The sensors round, so the likelihood is a box. Soft walls, a fifth of a mark wide, keep a particle that is a hair
+        on the wrong side.
         """
-        off = (next_states[:, [0, 2]] - self.unpack(observation)) / (0.5 * self.marks)
-        return -0.5 * (off**2).sum(1)
+        beyond = np.abs(next_states[:, [0, 2]] - self.unpack(observation)) / self.marks - 0.5
+        return -12.5 * (np.maximum(beyond, 0.0) ** 2).sum(1)
 
     def is_terminal(self, states: Array) -> Array:
         """Return whether the pole has fallen or the cart left the track; [B]."""
@@ -116,7 +117,7 @@ class SensorFilter:
         belief: N particles [N, 4] of equal weight.
     """
 
-    JITTER = np.array([0.002, 0.02, 0.001, 0.03])  # m, m/s, rad, rad/s
+    JITTER = np.array([0.001, 0.005, 0.0005, 0.008])  # m, m/s, rad, rad/s
 
     def __init__(self, model: CartPoleModel, n: int, rng: np.random.Generator, seen: Array) -> None:
         self._model, self._rng = model, rng

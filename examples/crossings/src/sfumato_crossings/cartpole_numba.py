@@ -34,7 +34,7 @@ def hint(S, i, a, ints, floats):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def log_likelihood(o, P, i, a, S, j, ints, floats):  # type: ignore[no-untyped-def]
-    """Return the smooth log-likelihood of a pair of marks."""
-    off_x = S[j, 0] / floats[0] - (o // 2**16 - 2**15)
-    off_angle = S[j, 2] / floats[1] - (o % 2**16 - 2**15)
-    return -2.0 * (off_x * off_x + off_angle * off_angle)
+    """Return the log-likelihood of a pair of marks: a box with soft walls."""
+    x = max(0.0, abs(S[j, 0] / floats[0] - (o // 2**16 - 2**15)) - 0.5)
+    angle = max(0.0, abs(S[j, 2] / floats[1] - (o % 2**16 - 2**15)) - 0.5)
+    return -12.5 * (x * x + angle * angle)
