@@ -74,7 +74,8 @@ def comparisons() -> list[dict[str, Any]]:
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """Return how ours compares: a ratio where both are positive, else a difference; worse results are said as plainly."""
+    """Return how ours compares: a ratio where both are positive, else a difference; worse results are said as plainly,
+    and what is within the noise is called level."""
     ours, theirs, unit = row["ours"], row["theirs"], row["unit"]
     better = ours < theirs if row["better"] == "smaller" else ours > theirs
     if ours > 0 and theirs > 0 and unit not in ("%", ""):
@@ -82,6 +83,8 @@ def verdict(row: dict[str, Any]) -> str:
         text = f"{ratio:.1f} x" if ratio >= 1 else f"{1 / ratio:.1f} x worse"
     else:
         text = f"{abs(ours - theirs):.2g}{' ' + unit if unit else ''} {'better' if better else 'worse'}"
+    if row.get("level"):
+        return f"level ({text})"
     return f"**{text}**" if better else text
 
 

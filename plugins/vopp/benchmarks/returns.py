@@ -153,6 +153,7 @@ def peers(folder: Path) -> list[dict[str, object]]:
             "what": f"{problem}, {seconds} CPU s a decision: discounted return", "peer": "DESPOT (C++)", "unit": "",
             "better": "larger", "ours": float(mine.mean()), "theirs": float(theirs.mean()), "n": len(both),
             "note": f"ours less theirs, paired: {interval(mine - theirs).strip()}",
+            "level": bool(abs((mine - theirs).mean()) < 1.96 * (mine - theirs).std(ddof=1) / len(both) ** 0.5),
         })  # fmt: skip
     return rows
 
