@@ -300,7 +300,7 @@ def test_submitit_makes_the_same_runs_and_keeps_limits(sfumato, tmp_path):
     pytest.importorskip("submitit", reason="needs submitit (extra slurm)")
     experiment = tmp_path / "x.toml"
     experiment.write_text(
-        "[limits]\nseconds = 6\n[[task]]\nuse='toys/fault'\nfault='sleep-in-c'\n[[task]]\nuse='toys/fault'\n"
+        "[limits]\nseconds = 12\n[[task]]\nuse='toys/fault'\nfault='sleep-in-c'\n[[task]]\nuse='toys/fault'\n"
         "[[solver]]\nuse='toys/noop'\n"
     )
     here = sfumato("run", str(experiment), "--json", "--store", str(tmp_path / "here"), check=1)

@@ -91,7 +91,7 @@ def test_what_is_damaged_is_named_and_the_rest_exported(filled, sfumato, tmp_pat
     lines = whole.splitlines(keepends=True)
     for damage, said in ((lines[0] + '{"epi\n' + lines[2], "rows.jsonl, line 2 is damaged"),
                          (lines[0], "ended ok with 3 instances, and its rows.jsonl holds 1"),
-                         ("{}\n", "its rows are damaged: KeyError")):  # fmt: skip
+                         ("{}\n", "rows.jsonl, line 1 is damaged: a row without episode, items, metrics")):  # fmt: skip
         rows.write_text(damage)
         done = sfumato(*words, check=1)
         assert "1 run is damaged and left out:" in done.stderr

@@ -205,10 +205,10 @@ def test_only_a_half_written_last_row_is_passed_over(store):
     """Its writer was cut off; a damaged line in the middle would take all that follows with it."""
     run_id = put(store)
     path = store.folder(run_id) / "rows.jsonl"
-    lines = [json.dumps({"episode": k}) + "\n" for k in range(3)]
+    lines = [json.dumps({"episode": k, "items": [k, k + 1], "metrics": []}) + "\n" for k in range(3)]
     path.write_text("".join(lines) + '{"episode": 3, "met')
     assert [r["episode"] for r in store.rows(run_id)] == [0, 1, 2]
-    for damage in ('{"epi\n', "[1]\n", "\n", "\0\0\n"):
+    for damage in ('{"epi\n', "[1]\n", "\n", "\0\0\n", '{"episode": 1, "a": "stranger"}\n'):
         path.write_text(lines[0] + damage + lines[2])
         with pytest.raises(StoreError, match=r"rows\.jsonl, line 2 is damaged"):
             list(store.rows(run_id))

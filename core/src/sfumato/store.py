@@ -365,6 +365,8 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
                 row = json.loads(line)
                 if not isinstance(row, dict):
                     raise ValueError(f"{type(row).__name__} is no row")
+                if missing := [key for key in ("episode", "items", "metrics") if key not in row]:
+                    raise ValueError(f"a row without {', '.join(missing)} is none of ours")
             except ValueError as error:
                 if not line.endswith(b"\n"):  # its writer was cut off
                     return
