@@ -143,7 +143,8 @@ def tuned(rows: list[Row], ax: Axes) -> list[dict[str, Any]]:
         ink = INK["tuned" if entry["who"] == "tuned online" else "planner"]
         spread = [[entry["return"] - entry["low"]], [entry["high"] - entry["return"]]]
         ax.errorbar(entry["seconds_per_decision"], entry["return"], yerr=spread, fmt="o", color=ink, capsize=3)
-        ax.annotate(entry["who"], (entry["seconds_per_decision"], entry["return"]), xytext=(6, 4), textcoords="offset points")
+        ax.annotate(entry["who"].rpartition(" = ")[2], (entry["seconds_per_decision"], entry["return"]), xytext=(6, 4), textcoords="offset points")
+    ax.set_title(f"{c['solver']} with each value of {setting}, and tuned", fontsize=10)
     ax.axvline(deadline, color="#555555", ls="--", lw=1)
     ax.annotate("deadline", (deadline, ax.get_ylim()[0]), xytext=(3, 3), textcoords="offset points", color="#555555")
     ax.set(xlabel="seconds a decision", ylabel="return of an episode", xscale="log")
