@@ -41,6 +41,16 @@ def read(store: Path) -> list[Row]:
     return rows
 
 
+def provenance(store: Store, run_ids: set[str]) -> list[dict[str, Any]]:
+    """Return where each run that the figure shows was made, on what, and with which versions."""
+    found = []
+    for run_id in sorted(run_ids):
+        record = store.record(run_id)
+        assert record is not None  # its rows were read
+        found.append({"run": run_id, "label": record.label, "started": record.started, **record.provenance})
+    return found
+
+
 def interval(values: Iterable[float]) -> tuple[float, float, float]:
     """Return the mean and a 95 % percentile bootstrap interval of it."""
     v = np.asarray(list(values), float)
@@ -165,9 +175,7 @@ def main(name: str, store: Path, out: Path, title: str) -> None:
     table = {"cartpole": cartpole, "knapsack": knapsack, "tuned": tuned}[name](rows, ax)
     title = title or name
     figure.savefig(out / f"{title}.svg", metadata={"Date": None})
-    record = Store(store).record(rows[0]["run_id"])
-    assert record is not None
-    text = json.dumps({"rows": table, "provenance": dict(record.provenance)}, indent=1)
+    text = json.dumps({"rows": table, "provenance": provenance(Store(store), {row["run_id"] for row in rows})}, indent=1)
     (out / f"{title}.json").write_text(text + "\n")
     for entry in table:
         click.echo("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{v}" for k, v in entry.items()))
