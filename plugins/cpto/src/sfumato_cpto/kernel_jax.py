@@ -186,6 +186,48 @@ def _questions(t: Transcription, factors: Factors, problems: Sequence[Problem]) 
     return {name: np.stack(values) for name, values in rows.items()}
 
 
+def batch(
+    t: Transcription, factors: Factors, stage: Stage, problems: Sequence[Problem], states: Sequence[AdmmState]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Stack B scenes of one size (C, M, N and bounded groups alike) for `run_arrays`.
+
+    Returns: what all scenes share (factors and penalties), what each asks, and its state, as dicts of arrays;
+    the last two with leading axis B. `jax.device_put` moves them to a device for good.
+    Raises: ValueError for scenes of different sizes, or a projection other than "forward".
+    """
+    s = t.settings
+    if s.projection != "forward":
+        raise ValueError(
+            f'expected projection "forward" for the JAX kernel, got "{s.projection}"; use kernel "numba"'
+        )
+    sizes = {(p.n_candidates, p.n_obstacles, p.bounded.tobytes()) for p in problems}
+    if len(sizes) != 1:
+        raise ValueError(f"expected scenes of one size in a batch, got {len(sizes)} sizes; group them first")
+    state = {name: np.stack([getattr(one, name) for one in states]) for name in _FIELDS}
+    return _constants(t, factors, stage), _questions(t, factors, problems), state
+
+
+def _static(t: Transcription) -> tuple[tuple[str, Any], ...]:
+    s = t.settings
+    return (
+        ("n", t.n), ("n_consensus", s.n_consensus), ("penalty", s.consensus == "admm"), ("gamma", tuple(t.gamma.tolist())),
+    )  # fmt: skip
+
+
+def run_arrays(
+    t: Transcription, arrays: tuple[dict[str, Any], dict[str, Any], dict[str, Any]], n_iterations: int
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Iterate what `batch` stacked, where its arrays lie: the states, and the residuals [B, 6] of the last iteration."""
+    result: tuple[dict[str, jax.Array], jax.Array] = _run(_static(t), n_iterations, *arrays)
+    return result
+
+
+def operations(t: Transcription, arrays: tuple[dict[str, Any], dict[str, Any], dict[str, Any]]) -> float:
+    """Return the floating-point operations of one iteration of the whole batch, as XLA counts them."""
+    costs = _run.lower(_static(t), 1, *arrays).compile().cost_analysis()
+    return float((costs[0] if isinstance(costs, list) else costs)["flops"])
+
+
 def run_batch(
     t: Transcription,
     factors: Factors,
@@ -199,22 +241,7 @@ def run_batch(
     Returns: the states as arrays with leading axis B, and the residuals [B, 6] of the last iteration.
     Raises: ValueError for scenes of different sizes, or a projection other than "forward".
     """
-    s = t.settings
-    if s.projection != "forward":
-        raise ValueError(
-            f'expected projection "forward" for the JAX kernel, got "{s.projection}"; use kernel "numba"'
-        )
-    sizes = {(p.n_candidates, p.n_obstacles, p.bounded.tobytes()) for p in problems}
-    if len(sizes) != 1:
-        raise ValueError(f"expected scenes of one size in a batch, got {len(sizes)} sizes; group them first")
-    static = (
-        ("n", t.n), ("n_consensus", s.n_consensus), ("penalty", s.consensus == "admm"), ("gamma", tuple(t.gamma.tolist())),
-    )  # fmt: skip
-    state = {name: np.stack([getattr(one, name) for one in states]) for name in _FIELDS}
-    result: tuple[dict[str, jax.Array], jax.Array] = _run(
-        static, n_iterations, _constants(t, factors, stage), _questions(t, factors, problems), state
-    )
-    return result
+    return run_arrays(t, batch(t, factors, stage, problems, states), n_iterations)
 
 
 def run(
