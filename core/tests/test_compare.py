@@ -54,6 +54,30 @@ def test_p_is_scipys_wilcoxon_and_the_interval_covers_the_mean_difference():
     assert made.low < made.difference < made.high
 
 
+@pytest.mark.parametrize("gap", [[1] * 15 + [-1] * 5, [2] * 9 + [-1] * 3 + [3, -4], [1] * 60 + [-1] * 40, [1] * 4 + [0] * 90])
+def test_p_of_tied_differences_is_that_of_all_permutations(gap):
+    """As of successes and failures, where the normal approximation promises too much; by counting sums of ranks."""
+    (made,) = compare(side(score=[0] * len(gap)), side("b", score=gap))
+    moved = np.array([g for g in gap if g])
+    ranks = (2 * scipy_stats.rankdata(np.abs(moved))).astype(int)  # twice, to be whole
+    ways = np.zeros(ranks.sum() + 1)
+    ways[0] = 1.0
+    for rank in ranks:
+        ways[rank:] = (ways[rank:] + ways[:-rank]) / 2
+        ways[:rank] /= 2
+    far = abs(2 * ranks[moved > 0].sum() - ranks.sum())
+    exact = ways[np.abs(2 * np.arange(len(ways)) - ranks.sum()) >= far].sum()
+    assert made.p == pytest.approx(exact, rel=0.05)
+
+
+def test_infinite_values_make_no_noise(recwarn):
+    """Their difference is no number, said once and in the table."""
+    (made,) = compare(side(score=[1, np.inf]), side("b", score=[2, np.inf]))
+    assert np.isnan(made.difference)
+    assert made.p is None
+    assert not recwarn.list
+
+
 def test_other_instances_are_refused_and_named():
     """Which items only one side has."""
     a = Values("score", "1", "max", "mean", {0: 1.0, 1: 1.0, 2: 1.0})
@@ -146,6 +170,31 @@ def test_two_seeds_of_one_pair_are_compared_apart(sfumato):
     assert len(done.stdout.splitlines()) == 2
 
 
+def test_figures_that_every_run_has_are_compared_when_they_are_named(sfumato):
+    """Else they neither stand in the table nor make the other lines' correction dearer."""
+    for solver in ("toys/greedy", "toys/trained"):
+        sfumato("run", "toys/bandit", "--solver", solver, "--seeds", "6", check=0)
+    words = ("compare", "toys/greedy", "toys/trained")
+    made = [json.loads(line) for line in sfumato(*words, "--json", check=0).stdout.splitlines()]
+    assert not {"decision_cpu_seconds", "act_seconds_max"} & {c["metric"] for c in made}
+    tested = [c for c in made if c["p"] is not None]
+    assert min(c["p_holm"] for c in tested) == pytest.approx(min(1, len(tested) * min(c["p"] for c in tested)))
+    assert "act_seconds_max" in sfumato(*words, "--metric", "act_seconds_max", check=0).stdout
+
+
+def test_runs_of_different_code_are_compared_and_it_is_said(sfumato, tmp_path):
+    """Whether what was changed makes the instances cannot be told from the records."""
+    for solver in ("toys/greedy", "toys/trained"):
+        sfumato("run", "toys/bandit", "--solver", solver, "--seeds", "4", check=0)
+    words = ("compare", "toys/greedy", "toys/trained", "--metric", "return")
+    assert sfumato(*words, check=0).stderr == ""
+    path = next((tmp_path / "store" / "runs").glob("*/record.json"))
+    record = json.loads(path.read_text())
+    record["code"]["sfumato_toys"] = "another"
+    path.write_text(json.dumps(record))
+    assert "made by different code of sfumato_toys" in sfumato(*words, check=0).stderr
+
+
 def test_two_worlds_of_one_pair_have_a_title_each(sfumato):
     """It says what sets them apart, and so does JSON; a single world needs no such words."""
     def both(*words):
@@ -161,3 +210,8 @@ def test_two_worlds_of_one_pair_have_a_title_each(sfumato):
     assert "toys/bandit (n_rounds = 50, seed = 7): toys/trained minus toys/greedy" in out
     lines = sfumato("compare", "toys/greedy", "toys/trained", "--json", check=0).stdout.splitlines()
     assert {json.loads(line)["setting"] for line in lines} == {"n_rounds = 20, seed = 0", "n_rounds = 50, seed = 7"}
+    out = sfumato("compare", "toys/greedy", "toys/trained", "--preset", "return", check=0).stdout
+    assert out.count("95 % interval") == 2
+    assert "toys/bandit (n_rounds = 20, seed = 0): toys/trained minus toys/greedy" in out
+    out = sfumato("compare", "toys/greedy", "toys/trained", "--preset", "learning", "--metric", "return", check=0).stdout
+    assert "toys/bandit (n_rounds = 20, seed = 0), toys/bandit (n_rounds = 50, seed = 7): toys/trained minus" in " ".join(out.split())

@@ -64,6 +64,22 @@ def test_a_change_of_a_data_file_makes_a_run_stale(sfumato, tmp_path):
     assert "stale" not in sfumato(*there, check=0).stdout
 
 
+def test_a_file_that_a_setting_named_from_here_makes_a_run_stale(sfumato, tmp_path):
+    """By a relative path, which is looked for where `status` is asked; a data file of that name is another file."""
+    (tmp_path / "mine.txt").write_text("1.5")
+    words = ("run", "toys/file", "--solver", "toys/noop", "-t", "path=mine.txt")
+    sfumato(*words, check=0)
+    assert "stale" not in sfumato("status", check=0).stdout
+    (tmp_path / "mine.txt").write_text("2.5")
+    assert "stale, 1 of them: the data file mine.txt has changed since (" in sfumato("status", check=0).stdout
+    assert "2.5" in sfumato(*words, check=0).stdout
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "figure.txt").write_text("1")
+    sfumato("run", "toys/file", "--solver", "toys/noop", "--data-dir", "data", check=0)
+    (tmp_path / "figure.txt").write_text("2")
+    assert "figure.txt has changed" not in sfumato("status", check=0).stdout
+
+
 def test_all_claims_of_the_dead_are_taken_away_when_a_sweep_is_planned(store, make_jobs, listener):
     """Not the first one alone."""
     jobs = make_jobs("toys/echo", "toys/noop", seeds=3, shards=3)

@@ -69,6 +69,7 @@ class Aggregate:
     difference: float
     low: float | None
     high: float | None
+    settings: tuple[str, ...] = ()  # for each task, where it was met in several worlds: what sets this one apart
 
 
 def interquartile_mean(values: np.ndarray, axis: int = -1) -> Any:
@@ -91,13 +92,16 @@ def aggregate(
     *,
     target: float = 1.0,
     scale: Mapping[str, tuple[float, float]] | None = None,
+    told: Mapping[tuple[str, str], str] | None = None,
 ) -> list[Aggregate]:
     """Return each statistic of a metric over all pairs of sides together; each pair is one task (a stratum).
 
     `scale` maps a task to the values that count as 0 and 1 (a random and an expert's score, say); then every task needs
-    one, and larger is better. `target` is what the optimality gap is measured to. Raises UsageError for tasks whose
+    one, and larger is better. `target` is what the optimality gap is measured to, `told` what sets each (task, world)
+    apart (see `sfumato.compare.distinctions`). Raises UsageError for tasks whose
     metrics are not one figure, or with unequal numbers of items: those would weigh more.
     """
+    told = told or {}
     strata = []
     kinds = set()
     for first, second in pairs:
@@ -131,7 +135,7 @@ def aggregate(
         made.append(
             Aggregate(
                 tuple(tasks), metric, unit, "min" if statistic == "optimality gap" else direction, name, first.label,
-                second.label, sum(sizes), *ours,
+                second.label, sum(sizes), *ours, tuple(told.get((side.task, side.world), "") for side, _ in pairs),
             )  # fmt: skip
         )
     return made

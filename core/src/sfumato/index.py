@@ -24,7 +24,7 @@ import attrs
 from sfumato.errors import StoreError
 from sfumato.store import Store, check_schema
 
-VERSION = 2
+VERSION = 3
 OURS = 0x73666D74
 """SQLite's application id of our files: "sfmt"."""
 COLUMNS = (
@@ -40,6 +40,8 @@ _SCHEMA = (
     f"PRAGMA application_id = {OURS}",
     f"PRAGMA user_version = {VERSION}",
 )
+NAMED = "./"
+"""What begins the name of a file that a setting named from the folder of the command, unlike those of the data folder."""
 CHUNK = 5000
 FILTERS = ("status", "task", "solver", "runtime", "label")
 
@@ -138,7 +140,8 @@ class Index:
             if not isinstance(data["figures"], list):
                 raise TypeError(f"figures: {data['figures']!r} is no list")
             wall = data["timings"].get("total_wall")
-            files = {**spec.get("data", {}), **data["provenance"].get("data", {})}
+            named = {name if os.path.isabs(name) else f"{NAMED}{name}": digest for name, digest in spec.get("data", {}).items()}
+            files = {**named, **data["provenance"].get("data", {})}
             row = (
                 run_id, stamp, _text(data["status"]), int(data["attempt"]), _text(data["label"]),
                 _text(spec["task"]["name"]), _text(spec["solver"]["name"]), _text(spec["runtime"]["name"]),

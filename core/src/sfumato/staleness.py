@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from sfumato.index import Index, Summary
+from sfumato.index import NAMED, Index, Summary
 from sfumato.provenance import code_digest
 
 FINISHED = ("ok", "unsupported")
@@ -14,8 +14,8 @@ FINISHED = ("ok", "unsupported")
 class Staleness:
     """Tells stale runs of one store. What it has looked up once it takes for granted: made for one command.
 
-    `data_dir` is where data files lie now, as `--data-dir` says. What is not installed here, or lies in no folder that
-    is known, tells nothing.
+    `data_dir` is where data files lie now, as `--data-dir` says. A file that a setting named by a relative path is looked
+    for from the present folder. What is not installed here, or lies in no folder that is known, tells nothing.
     """
 
     def __init__(self, index: Index, data_dir: str | Path | None = None, code: Mapping[str, str] | None = None) -> None:
@@ -35,7 +35,7 @@ class Staleness:
         for name, then in summary.data.items():
             now = self._digest_of_file(name)
             if now and now != then:
-                return f"the data file {name} has changed since ({then[:12]} then, {now[:12]} now)"
+                return f"the data file {name.removeprefix(NAMED)} has changed since ({then[:12]} then, {now[:12]} now)"
         return ""
 
     def _digest_of_code(self, package: str) -> str:
@@ -52,6 +52,8 @@ class Staleness:
         return self._files[name]
 
     def _places(self, name: str) -> list[Path]:
+        if name.startswith(NAMED):
+            return [Path(name)]
         from sfumato.context import default_data_dir  # not at the top: NumPy comes with it
 
         return [root / name for root in (*([self._data_dir] if self._data_dir else []), default_data_dir())]

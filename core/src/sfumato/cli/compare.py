@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
-from sfumato.cli.text import json_line
+from sfumato.cli.text import HIDDEN, folded, json_line
 from sfumato.errors import UsageError
 from sfumato.store import DEFAULT, Store
 
@@ -37,25 +37,26 @@ def command(
     A name is a run id, a label or a solver. Differences are B minus A; wins count for B. With `--preset learning
     --metric NAME` all tasks in common go into one figure: the interquartile mean, by a bootstrap within each task.
     """
-    from sfumato.compare import compare, distinctions, holm, select, sides
+    from sfumato.compare import compare, distinctions, holm, other_code, select, sides
 
     if len(names) < 2:
         raise UsageError("compare wants two names or more: sfumato compare A B. 'sfumato status' lists the runs.")
     store = Store(store_dir)
     groups = [sides(store, select(store, name), name) for name in names]
     met = [_partners(groups[0], other, task) for other in groups[1:]]
+    told = distinctions({(s.task, s.world) for pairs in met for s, _ in pairs})
     made: Any
     if preset is not None:
         from sfumato.aggregate import PRESETS
 
-        made = _preset(PRESETS[preset], met, metrics, target, scales)
+        made = _preset(PRESETS[preset], met, metrics, target, scales, told)
     elif scales:
         raise UsageError("--scale goes with --preset learning: paired differences are shown in the metric's own unit.")
     else:
-        told = distinctions({(s.task, s.world) for pairs in met for s, _ in pairs})
         made = [
             attrs.evolve(c, setting=told[first.task, first.world])
             for pairs in met for first, second in pairs for c in compare(first, second, metrics or None)
+            if metrics or c.metric not in HIDDEN
         ]  # fmt: skip
     if not made and task is not None:
         from sfumato.errors import did_you_mean
@@ -68,6 +69,11 @@ def command(
         raise UsageError(f"nothing in common: {'; '.join(f'{n} ran on {t}' for n, t in zip(names, tasks, strict=True))}.")
     if preset is None:
         made = holm(made)  # over all that is shown
+    if changed := other_code(pair for pairs in met for pair in pairs):
+        folded(
+            f"Note: the runs compared were made by different code of {', '.join(changed)}. If that made the instances, run the "
+            "older ones again: 'sfumato status' shows which are stale.", err=True,
+        )  # fmt: skip
     if as_json:
         for comparison in made:
             json_line(attrs.asdict(comparison))
@@ -88,7 +94,8 @@ def _partners(ours: Sequence[Side], theirs: Sequence[Side], task: str | None) ->
 
 
 def _preset(
-    preset: Preset, met: Sequence[Sequence[tuple[Side, Side]]], metrics: Sequence[str], target: float, scales: Sequence[str]
+    preset: Preset, met: Sequence[Sequence[tuple[Side, Side]]], metrics: Sequence[str], target: float, scales: Sequence[str],
+    told: Mapping[tuple[str, str], str],
 ) -> list[Aggregate]:
     from sfumato.aggregate import aggregate
 
@@ -98,7 +105,7 @@ def _preset(
         for together in [pairs] if preset.across else [[pair] for pair in pairs]:
             if together:
                 for name in metrics or [_usual(preset, together[0])]:
-                    made += aggregate(together, name, preset.statistics, target=target, scale=scale)
+                    made += aggregate(together, name, preset.statistics, target=target, scale=scale, told=told)
     return made
 
 

@@ -63,7 +63,7 @@ SHOWN = 4
 @click.option("--reuse-stale", is_flag=True, help="Keep runs made by older code of their plugin.")
 @click.option("--json", "as_json", is_flag=True, help="One run record a line.")
 @click.option("--all-figures", "every_figure", is_flag=True, help="Show every figure of every run, not the first of each.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--quiet", is_flag=True, help="No progress; what a run waits for is said all the same.")
 def command(
     target: str,
     solvers: Sequence[str],

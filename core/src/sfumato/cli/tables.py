@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 
 from sfumato.aggregate import Aggregate
-from sfumato.cli.text import width
+from sfumato.cli.text import HIDDEN, width
 from sfumato.compare import Comparison
 from sfumato.ledger import Result
 from sfumato.plugins import Registry
@@ -22,15 +22,15 @@ from sfumato.records import Figure, RunRecord
 from sfumato.runner import Planned
 from sfumato.supervisor import Job
 
-HIDDEN = frozenset({"decision_cpu_seconds", "act_seconds_max"})
 NARROW = 96
 """Columns below which tables leave something to `--json` or put it on a line of its own."""
 
 
 def console(stderr: bool = False) -> Console:
-    """Return a console; where the stream is no terminal as wide as COLUMNS says, or 100."""
+    """Return a console that shows text as it is, markup and names of emoji too; where the stream is no terminal as wide as
+    COLUMNS says, or 100."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else width(), highlight=False, soft_wrap=False)
+    return Console(stderr=stderr, width=None if stream.isatty() else width(), highlight=False, markup=False, emoji=False)
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -58,16 +58,19 @@ def figures_table(records: Sequence[RunRecord], most: int | None = None) -> None
     for record in records:
         label = record.label or record.run_id
         if narrow:
-            out.print(label, markup=False)
+            out.print(label)
             table = _figures(False)
         shown = [f for f in record.figures if f.name not in HIDDEN]
         rows = [_figure_row(f) for f in shown] or [(record.status.value, "", "", "", "")]
         if most is not None and len(shown) > most + 1:  # never a line to save a line
-            rows[most:] = [(f"… {len(shown) - most} more: sfumato show {record.run_id[:8]}", "", "", "", "")]
+            rows[most:] = []
         for k, row in enumerate(rows):
             table.add_row(*(() if narrow else ("" if k else label,)), *row)
         if narrow:
             out.print(table)
+        if len(rows) < len(shown):  # in a column of its own it would be folded, or widen the column for all
+            said, where = f"… {len(shown) - most} more", f"sfumato show {record.run_id[:8]}" if record.run_id else "--all-figures"
+            out.print(f"{said}: {where}") if narrow else table.add_row(where, said, "", "", "", "")
     if not narrow:
         out.print(table)
 
@@ -94,10 +97,9 @@ def comparison_table(made: Sequence[Comparison]) -> None:
     narrow = out.width < NARROW
     blocks: dict[tuple[str, str, str, str], list[Comparison]] = {}
     for c in made:
-        if c.metric not in HIDDEN:
-            blocks.setdefault((c.task, c.first, c.second, c.setting), []).append(c)
+        blocks.setdefault((c.task, c.first, c.second, c.setting), []).append(c)
     for (task, first, second, setting), rows in blocks.items():
-        out.print(f"{task}{f' ({setting})' if setting else ''}: {second} minus {first}, n = {rows[0].n} pairs", markup=False)
+        out.print(f"{task}{f' ({setting})' if setting else ''}: {second} minus {first}, n = {rows[0].n} pairs")
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
         table.add_column("figure", overflow="fold")
         wanted = ("first", "second", "difference", "95 % interval", "w/t/l", "effect", "p (Holm)")
@@ -128,10 +130,11 @@ def aggregate_table(made: Sequence[Aggregate]) -> None:
     out = console()
     blocks: dict[tuple[Any, ...], list[Aggregate]] = {}
     for a in made:
-        blocks.setdefault((a.tasks, a.first, a.second, a.n), []).append(a)
-    for (tasks, first, second, n), rows in blocks.items():
+        blocks.setdefault((a.tasks, a.settings, a.first, a.second, a.n), []).append(a)
+    for (tasks, settings, first, second, n), rows in blocks.items():
         items = f"n = {n} items" + (f" of {len(tasks)} tasks, {n // len(tasks)} each" if len(tasks) > 1 else "")
-        out.print(f"{', '.join(tasks)}: {second} minus {first}, {items}")
+        named = [f"{task} ({setting})" if setting else task for task, setting in zip(tasks, settings or [""] * len(tasks), strict=True)]
+        out.print(f"{', '.join(named)}: {second} minus {first}, {items}")
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
         table.add_column("figure", overflow="fold")
         for name in ("first ± s.e.", "second ± s.e.", "difference"):
@@ -172,10 +175,9 @@ def ledger_table(results: Sequence[Result]) -> None:
 class ProgressListener:
     """Shows a bar a sweep on the error stream; where that is no terminal it says only what a run waits for."""
 
-    def __init__(self, planned: Sequence[Planned], registry: Registry, bar: Progress | None, quiet: bool) -> None:
+    def __init__(self, planned: Sequence[Planned], registry: Registry, bar: Progress | None) -> None:
         self._registry = registry
         self._bar = bar
-        self._quiet = quiet
         self._done = 0
         self._parts: dict[str, float] = {}
         self._task: TaskID | None = None
@@ -188,7 +190,7 @@ class ProgressListener:
 
     def progress(self, job: Job, fraction: float, message: str) -> None:
         self._parts[job.run_id] = fraction
-        if self._bar is None and not self._quiet and message.startswith("waits"):
+        if self._bar is None and message.startswith("waits"):  # said under --quiet too: it may take hours
             click.echo(f"{job.run_id} {job.label} {message}", err=True)
         if self._bar is not None and self._task is not None:
             self._bar.update(
@@ -207,10 +209,10 @@ class ProgressListener:
 def progress_listener(planned: Sequence[Planned], registry: Registry, quiet: bool) -> Iterator[ProgressListener]:
     """Yield a listener with a bar, rate and time left when the error stream is a terminal."""
     if quiet or not sys.stderr.isatty():
-        yield ProgressListener(planned, registry, None, quiet)
+        yield ProgressListener(planned, registry, None)
         return
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(show_speed=True),
         TextColumn("{task.completed:.1f}/{task.total:.0f} runs"),
@@ -218,4 +220,4 @@ def progress_listener(planned: Sequence[Planned], registry: Registry, quiet: boo
         console=console(stderr=True),
     )
     with bar:
-        yield ProgressListener(planned, registry, bar, quiet)
+        yield ProgressListener(planned, registry, bar)

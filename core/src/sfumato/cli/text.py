@@ -11,6 +11,9 @@ from typing import Any
 
 import click
 
+HIDDEN = frozenset({"decision_cpu_seconds", "act_seconds_max"})
+"""Metrics of every run that tables and comparisons leave out unless they are named."""
+
 
 def columns(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> None:
     """Print rows with aligned columns; the last column is cut to the terminal's width."""
