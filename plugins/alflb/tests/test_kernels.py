@@ -14,8 +14,8 @@ pytestmark = pytest.mark.optional
 
 def test_the_compiled_routing_equals_the_numpy_one_with_ties(rng: np.random.Generator) -> None:
     """Random and tied scores, several sizes."""
-    for n_experts, k in [(2, 1), (8, 2), (64, 8), (33, 32)]:
-        for scores in (rng.random((100, n_experts)), rng.integers(0, 3, (100, n_experts)).astype(float)):
+    for n_experts, k in [(2, 1), (8, 2), (64, 8), (33, 32), (70, 40), (130, 5), (6, 3), (67, 17)]:
+        for scores in (rng.random((101, n_experts)), rng.integers(0, 3, (101, n_experts)).astype(float)):
             bias = rng.integers(0, 3, n_experts).astype(float)
             want, got = route(scores, bias, k), route_compiled(scores, bias, k)
             assert (got.chosen == want.chosen).all() and (got.loads == want.loads).all()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArgumentError, MissingExtraError
-from .problem import AlfProblem, Bools, Floats, Ints, Routing, checked_k, refuse_non_finite
+from .problem import AlfProblem, Bools, Floats, Ints, Routing, checked_k, refuse_non_finite, route
 
 try:
     from numba import njit
@@ -17,7 +17,8 @@ except ImportError as error:
     raise MissingExtraError("the compiled engine", "compiled") from error
 
 _EPOCHS = 256
-_LANES = 32
+_LANES, _EXPERTS = 32, 64  # 16 KiB of scores
+_MOST_K = 32  # sinking costs K comparisons a score: beyond, numpy's partition is faster
 
 
 @njit(cache=True, nogil=True)
@@ -40,65 +41,122 @@ def _top(row, bias, k, values, picks):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _level(a, t, u, v, w):  # type: ignore[no-untyped-def]
+    """Return the largest of five values, and the other four."""
+    b = a if a > t else t
+    t = t if a > t else a
+    a = b if b > u else u
+    u = u if b > u else b
+    b = a if a > v else v
+    v = v if a > v else a
+    a = b if b > w else w
+    w = w if b > w else b
+    return a, t, u, v, w
+
+
+@njit(cache=True, nogil=True)
+def _sink4(best, sinking):  # type: ignore[no-untyped-def]
+    """Let four experts' values of every lane sink through four levels of the lanes' sorted best values.
+
+    best, sinking: four rows of _LANES, one after the other. Every value is loaded once for sixteen comparisons: one
+    level and one expert at a time spends most of its time on moving values between memory and registers. Flat
+    arrays with constant offsets tell the compiler what may overlap; two axes made it check at every call.
+    """
+    for lane in range(_LANES):
+        l1, l2, l3 = lane + _LANES, lane + 2 * _LANES, lane + 3 * _LANES
+        t, u, v, w = sinking[lane], sinking[l1], sinking[l2], sinking[l3]
+        best[lane], t, u, v, w = _level(best[lane], t, u, v, w)
+        best[l1], t, u, v, w = _level(best[l1], t, u, v, w)
+        best[l2], t, u, v, w = _level(best[l2], t, u, v, w)
+        best[l3], t, u, v, w = _level(best[l3], t, u, v, w)
+        sinking[lane], sinking[l1], sinking[l2], sinking[l3] = t, u, v, w
+
+
+@njit(cache=True, nogil=True)
+def _sink1(best, sinking):  # type: ignore[no-untyped-def]
+    """As `_sink4`, through one level: one row of best, four of sinking."""
+    for lane in range(_LANES):
+        l1, l2, l3 = lane + _LANES, lane + 2 * _LANES, lane + 3 * _LANES
+        t, u, v, w = sinking[lane], sinking[l1], sinking[l2], sinking[l3]
+        best[lane], t, u, v, w = _level(best[lane], t, u, v, w)
+        sinking[lane], sinking[l1], sinking[l2], sinking[l3] = t, u, v, w
+
+
+@njit(cache=True, nogil=True)
+def _mark(scores, bias, threshold, chosen, loads):  # type: ignore[no-untyped-def]
+    """Mark in chosen [n, E] the entries that reach their row's threshold [n], add them to loads; count NaN."""
+    n_nan = 0
+    for t in range(scores.shape[0]):
+        least = threshold[t]
+        for e in range(scores.shape[1]):
+            v = scores[t, e] + bias[e]
+            hit = v >= least
+            chosen[t, e] = hit
+            loads[e] += hit
+            n_nan += v != v
+    return n_nan
+
+
+@njit(cache=True, nogil=True)
 def _route(scores, bias, k, chosen, loads):  # type: ignore[no-untyped-def]
     """Route every token: fill chosen [T, E] and loads [E]; return the sum of the biased chosen scores.
 
-    Tokens go through in blocks of _LANES, turned so that the lanes lie side by side. Each lane keeps its
-    k best values sorted, and a new value sinks through them by max and min: no branch depends on the
-    data, so the compiler makes vector instructions of all inner loops.
+    Tokens go through in blocks of _LANES and experts in blocks of _EXPERTS, turned so that the lanes lie side by
+    side and the block stays in the first cache. Each lane keeps its k best values sorted, and new values sink
+    through them by max and min: no branch depends on the data, so the compiler makes vector instructions of all
+    inner loops.
     """
     n_tokens, n_experts = scores.shape
-    turned = np.empty((n_experts, _LANES))
-    best = np.empty((k, _LANES))
-    sinking = np.empty(_LANES)
-    hits = np.empty(_LANES, dtype=np.int64)
+    turned = np.empty(_EXPERTS * _LANES)
+    best = np.empty(k * _LANES)
     loads[:] = 0
     value = 0.0
     n_nan = 0
-    for first in range(0, n_tokens, _LANES):
-        lanes = min(_LANES, n_tokens - first)
-        for lane in range(lanes):
-            for e in range(n_experts):
-                turned[e, lane] = scores[first + lane, e] + bias[e]
-        for lane in range(lanes, _LANES):
-            for e in range(n_experts):
-                turned[e, lane] = -np.inf
-        best[:, :] = -np.inf
-        for e in range(n_experts):
-            for lane in range(_LANES):
-                sinking[lane] = turned[e, lane]
-            for j in range(k):
-                for lane in range(_LANES):
-                    a, b = best[j, lane], sinking[lane]
-                    best[j, lane] = a if a > b else b
-                    sinking[lane] = b if a > b else a
-        hits[:] = 0
-        for e in range(n_experts):
-            on_expert = 0
+    for start in range(0, n_tokens, _LANES):
+        lanes = min(_LANES, n_tokens - start)
+        best[:] = -np.inf
+        for e0 in range(0, n_experts, _EXPERTS):
+            n = min(_EXPERTS, n_experts - e0)
+            if lanes < _LANES or n % 4:
+                turned[:] = -np.inf
             for lane in range(lanes):
-                hit = turned[e, lane] >= best[k - 1, lane]
-                chosen[first + lane, e] = hit
-                hits[lane] += hit
-                on_expert += hit
-                n_nan += turned[e, lane] != turned[e, lane]
-            loads[e] += on_expert
+                for e in range(n):
+                    turned[e * _LANES + lane] = scores[start + lane, e0 + e] + bias[e0 + e]
+            for e in range(0, n, 4):
+                four = turned[e * _LANES : (e + 4) * _LANES]
+                j = 0
+                while j + 4 <= k:
+                    _sink4(best[j * _LANES : (j + 4) * _LANES], four)
+                    j += 4
+                while j < k:
+                    _sink1(best[j * _LANES : (j + 1) * _LANES], four)
+                    j += 1
+        block = slice(start, start + lanes)
+        n_nan += _mark(scores[block], bias, best[(k - 1) * _LANES :], chosen[block], loads)
         for lane in range(lanes):
             for j in range(k):
-                value += best[j, lane]
-            if hits[lane] > k:
-                # Several experts tie for the last places: keep the lowest indices.
-                room = k
-                for e in range(n_experts):
-                    room -= turned[e, lane] > best[k - 1, lane]
-                for e in range(n_experts):
-                    if turned[e, lane] == best[k - 1, lane]:
-                        if room > 0:
-                            room -= 1
-                        else:
-                            chosen[first + lane, e] = False
-                            loads[e] -= 1
-    # Max and min pass over NaN, so it is counted.
-    return value if n_nan == 0 else np.nan
+                value += best[j * _LANES + lane]
+    return value if n_nan == 0 else np.nan  # max and min pass over NaN, so it is counted
+
+
+@njit(cache=True, nogil=True)
+def _untie(scores, bias, k, chosen, loads):  # type: ignore[no-untyped-def]
+    """In rows with more than k marks, keep the tied experts with the lowest indices."""
+    for t in range(scores.shape[0]):
+        n = 0
+        for e in range(scores.shape[1]):
+            n += chosen[t, e]
+        if n == k:
+            continue
+        least = np.inf
+        for e in range(scores.shape[1]):
+            if chosen[t, e]:
+                least = min(least, scores[t, e] + bias[e])
+        for e in range(scores.shape[1] - 1, -1, -1):
+            if n > k and chosen[t, e] and scores[t, e] + bias[e] == least:
+                chosen[t, e] = False
+                loads[e] -= 1
+                n -= 1
 
 
 @njit(cache=True, nogil=True)
@@ -131,13 +189,20 @@ def _refresh(scores, bias, k, now, spread, guard, experts, margin, epoch, own, l
 
 
 def route_compiled(scores: Floats, bias: Floats, k: int) -> Routing:
-    """Return what `problem.route` returns, bit for bit in choice and loads. Cost O(T*E*K), vectorised."""
+    """Return what `problem.route` returns, bit for bit in choice and loads.
+
+    Cost O(T*E*K), vectorised; for k > 32 the numpy path, O(T*E), is the faster and is taken.
+    """
+    if k > _MOST_K:
+        return route(scores, bias, k)
     chosen: Bools = np.empty(scores.shape, dtype=np.bool_)
     loads: Ints = np.empty(scores.shape[1], dtype=np.int64)
     if bias.shape != (scores.shape[1],):
         raise ArgumentError("bias", f"a vector [E] with E = {scores.shape[1]}", f"shape {bias.shape}")
     checked_k(k, scores.shape[1])
     value = _route(scores, bias, k, chosen, loads)
+    if int(loads.sum()) != scores.shape[0] * k:
+        _untie(scores, bias, k, chosen, loads)
     refuse_non_finite(value, scores)
     return Routing(chosen, loads, float(value))
 
