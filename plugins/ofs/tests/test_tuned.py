@@ -138,6 +138,14 @@ def test_spreads_are_taken_from_the_episodes_where_none_are_given(kind):
     assert held["decision_seconds"][0] > 0.1
 
 
+def test_one_decision_an_episode_is_tuned_though_the_first_one_compiles(monkeypatch):
+    """Each value's first episode is all warm-up and is forgotten; the second below would take 1.005 s, far too long."""
+    monkeypatch.setattr(EchoEpisode, "step", lambda self, action: Step(0, action, True))
+    notes = played(tuned((1, 5, 20), reward_scale=0.0, seconds_scale=0.0), 43)
+    assert notes["recommended"] == 5 and sum(notes["plays"]) == 40
+    assert notes["decision_seconds"] == pytest.approx([0.001, 0.005, 0.020])
+
+
 def test_pooled_spreads_by_hand():
     """Deviations within values, not between them; before any value has two episodes those between."""
     assert _spread([[1.0, 3.0], [10.0, 12.0], [5.0]]) == pytest.approx(2**0.5)

@@ -93,6 +93,7 @@ class TunedPolicy(Policy[Any, Any]):
         self._reward = 0.0
         self._seconds: list[float] = []
         self._history: list[Played] = []
+        self._to_warm = [config.warmup] * len(inner)
 
     def reset(self, start: Start[Any], rng: np.random.Generator) -> None:
         """Learn from the episode that ended, choose the value for the next one, and begin it."""
@@ -102,6 +103,8 @@ class TunedPolicy(Policy[Any, Any]):
             self._rescale()
             residual = np.array([[done.seconds - self._config.deadline_seconds]])
             self._learner.update(np.array([done.arm]), np.array([done.reward]), residual)
+        if self._arm >= 0:
+            self._to_warm[self._arm] = max(0, self._to_warm[self._arm] - len(self._seconds))
         self._arm = int(self._learner.select()[0])
         self._reward, self._seconds = 0.0, []
         self._inner[self._arm].reset(start, rng)
@@ -121,14 +124,13 @@ class TunedPolicy(Policy[Any, Any]):
         self._seconds[-1] += self._now() - began
 
     def _finished(self) -> Played | None:
-        """Return the episode since the last reset; None when nothing was decided in it."""
+        """Return the episode since the last reset; None when nothing was decided in it after the warm-up."""
         if self._arm < 0 or not self._seconds:
             return None
-        first = all(past.arm != self._arm for past in self._history)
-        timed = self._seconds[self._config.warmup :] if first else self._seconds
-        # An episode no longer than the warm-up has only its slowest decisions to show.
-        seconds = float(np.quantile(timed or self._seconds, self._config.quantile))
-        return Played(self._arm, self._reward, seconds)
+        timed = self._seconds[self._to_warm[self._arm] :]
+        if not timed:  # compilation says nothing of later decisions, and one such time would drown all others
+            return None
+        return Played(self._arm, self._reward, float(np.quantile(timed, self._config.quantile)))
 
     def _rescale(self) -> None:
         """Take the spreads of returns and times from the episodes so far, where none were given."""

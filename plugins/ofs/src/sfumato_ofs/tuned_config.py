@@ -21,7 +21,8 @@ class TunedConfig:
         deadline_seconds: what a decision may take.
         quantile: which quantile of an episode's decision times is held against the deadline; 1 is the slowest.
         clock: `wall`, or `cpu` for this process's CPU time, which other programs on the machine disturb less.
-        warmup: decisions at the beginning of each value's first episode whose time does not count (compilation).
+        warmup: first decisions with each value whose time does not count (compilation); an episode that has no
+            others counts for nothing, and its value is played again.
         reward_scale: spread of an episode's return, for the bounds; 0 to take that of the episodes so far.
         seconds_scale: spread of that quantile over episodes, for the bounds; 0 to take that of the episodes so far.
         beta: width of the bounds.
