@@ -202,21 +202,6 @@ def test_the_log_says_why_the_policy_was_left_out():
     assert any(e.part == "policy" and "left out: would take" in e.remark for e in log)
 
 
-def test_a_failing_compilation_falls_back_to_eager_with_a_warning(small_networks):
-    """The answer is that of eager mode."""
-    scorer = Scorer(small_networks["tsp"], use_engine=False)
-    env = environment("tsp", generate.tsp(np.random.default_rng(0), 2, 8))
-    expected, _ = scorer(env, env.initial())
-
-    def broken(*_: object) -> None:
-        raise RuntimeError("no compiler here")
-
-    scorer.compiled = broken
-    with pytest.warns(UserWarning, match="no compiler here"):
-        got, _ = scorer(env, env.initial())
-    assert (got == expected).all() and scorer.compiled is None
-
-
 def test_pictures_are_drawn(tmp_path):
     """An SVG with one line a route; other suffixes and instances without coordinates are refused."""
     from sfumato_bqnco.plots import draw_solution

@@ -71,6 +71,28 @@ def test_the_loss_is_the_log_probability_of_the_target_set():
     assert float(imitation_loss(logits, feasible, best)) == pytest.approx(-np.log(2 / 3))
 
 
+def test_knapsack_pieces_show_the_doubtful_end():
+    """Exactly full knapsacks of 100 items never lose their last item to rounding; few tokens mean few items to pack."""
+    data = labelled("kp", count=20, n=100)
+    made = sampler(tiny("kp"), data)
+    rng = np.random.default_rng(0)
+    for k in (2, 10, 30, 100):
+        for _ in range(20):
+            _, feasible, best = made.sample(k, 8, rng)
+            assert not bool((best & ~feasible).any()) and bool(best.flatten(1).any(1).all())
+        assert int(best.sum((1, 2)).max()) <= max(1, int(np.ceil(100 * (k / 100) ** 2)))
+
+
+def test_an_orienteering_path_may_be_walked_from_either_end():
+    """At the depot both ends of the optimal path are right, later one node is."""
+    data = labelled("op", count=6, n=20)
+    made = sampler(tiny("op"), data)
+    _, _, best = made.sample(made.longest, 16, np.random.default_rng(0))
+    assert int(best.flatten(1).sum(1).max()) == 2
+    _, _, best = made.sample(4, 16, np.random.default_rng(0))
+    assert int(best.flatten(1).sum(1).max()) == 1
+
+
 def test_training_lowers_the_loss_and_resumes_bit_by_bit(tmp_path):
     """A run cut at step 30 and resumed in a new trainer has the weights of one that was not, exactly."""
     data = labelled("tsp", count=30, n=20)

@@ -111,11 +111,20 @@ def labels(problem: str, n: int, count: int, seed: int, effort: int | None, jobs
 @click.option("--steps", type=click.IntRange(min=1), default=5000, show_default=True)
 @click.option("--network", type=click.Choice(["cpu", "paper", "perceiver"]), default="cpu", show_default=True)
 @click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--devices", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Number of devices of that kind (extra fabric); of the CPU, processes.",
+)
+@click.option("--compile", "compiled", is_flag=True, help="torch.compile by length bucket (for a GPU).")
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
-def train(problem: str, folder: Path, output: Path, steps: int, network: str, device: str, seed: int) -> None:
+def train(
+    problem: str, folder: Path, output: Path, steps: int, network: str, device: str, devices: int, compiled: bool,
+    seed: int,
+) -> None:  # fmt: skip
     """Train weights for PROBLEM on the labels in FOLDER; run it again after an interruption to resume exactly."""
     from .config import NetworkConfig, TrainConfig, cpu_network
     from .labels import load_labels
+    from .network import BQNetwork
     from .train import Trainer
     from .weights import save
 
@@ -124,25 +133,37 @@ def train(problem: str, folder: Path, output: Path, steps: int, network: str, de
         raise click.UsageError(
             f"{folder}: expected shards {problem}*.npz, found none; run 'sfumato bqnco labels' first"
         )
-    data = load_labels(paths)
     kinds: dict[str, Any] = {
         "cpu": lambda: cpu_network(problem),
         "paper": lambda: NetworkConfig(problem=problem),
         "perceiver": lambda: NetworkConfig(problem=problem, kind="perceiver"),
     }
-    trainer = Trainer(kinds[network](), TrainConfig(n_steps=steps, seed=seed), data, device)
-
-    def report(step: int, loss: float, cpu: float) -> None:
-        click.echo(f"step {step} of {steps}, loss {loss:.4f}, {cpu:.0f} CPU seconds", err=True)
-
+    shape = kinds[network]()
     try:
-        trainer.run(output.with_suffix(".checkpoint"), report=report)
+        config = TrainConfig(n_steps=steps, seed=seed, compile=compiled)
+        checkpoint = output.with_suffix(".checkpoint")
+        if devices > 1:
+            from .distributed import train_on
+
+            state, step, loss = train_on(
+                devices, shape, config, paths, accelerator=device.partition(":")[0], checkpoint=checkpoint, report=_progress
+            )
+            made = BQNetwork(shape)
+            made.load_state_dict(state)
+        else:
+            trainer = Trainer(shape, config, load_labels(paths), device)
+            trainer.run(checkpoint, report=_progress)
+            made, step, loss = trainer.averaged_network(), trainer.step, trainer.loss
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    count = len(next(iter(data.values())))
-    save(output, trainer.averaged_network(), {
+    count = sum(len(next(iter(load_labels([p]).values()))) for p in paths)
+    save(output, made, {
         "labels": {"instances": count, "shards": [p.name for p in paths], "solver": "this package, see labels.py"},
-        "training": {"steps": trainer.step, "cpu_seconds": round(trainer.cpu_seconds), "seed": seed, "device": device},
+        "training": {"steps": step, "seed": seed, "device": device, "devices": devices},
         "licence": "Apache-2.0",
     })  # fmt: skip
-    click.echo(f"{output}: {trainer.step} steps, last loss {trainer.loss:.4f}")
+    click.echo(f"{output}: {step} steps, last loss {loss:.4f}")
+
+
+def _progress(step: int, loss: float, cpu: float) -> None:
+    click.echo(f"step {step}, loss {loss:.4f}, {cpu:.0f} CPU seconds", err=True)

@@ -15,8 +15,10 @@ import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
+from .buckets import Bucketed
 from .engine import Engine, World, pack
 from .env import Environment, State
+from .features import Tokens
 from .network import BQNetwork
 
 
@@ -61,7 +63,7 @@ class Scorer:
     limits: Limits = field(factory=Limits)
     n_calls: int = 0
     n_tokens: int = 0
-    compiled: Callable[..., Tensor] | None = None
+    compiled: Callable[[Tokens, Tensor | None], Tensor] | None = None
     use_engine: bool = True
     _engine: tuple[Any, Engine | None] = field(default=(None, None), init=False)
     _world: tuple[Environment | None, World | None] = field(default=(None, None), init=False)
@@ -83,9 +85,9 @@ class Scorer:
         assert self._world[1] is not None
         return made, self._world[1]
 
-    def compile_(self) -> None:
-        """Use `torch.compile` with dynamic lengths; a failure at the first call falls back to eager, with a warning."""
-        self.compiled = torch.compile(self.network, dynamic=True)
+    def compile_(self, backend: str = "inductor") -> None:
+        """Use `torch.compile` by length bucket (`buckets.Bucketed`); a failure falls back to eager, with a warning."""
+        self.compiled = Bucketed(self.network, backend)
 
     @torch.inference_mode()
     def __call__(self, env: Environment, state: State) -> tuple[Tensor, Tensor]:
@@ -120,20 +122,9 @@ class Scorer:
         logits = logits[:, 2 * env.has_ends :].float().cpu().masked_fill(~allowed, -torch.inf)
         return logits.flatten(1).log_softmax(1).view_as(logits), slots
 
-    def _run(self, tokens: object, identifiers: Tensor | None, device: str) -> Tensor:
+    def _run(self, tokens: Tokens, identifiers: Tensor | None, device: str) -> Tensor:
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            if self.compiled is not None:
-                try:
-                    return self.compiled(tokens, identifiers)
-                except Exception as error:  # torch.compile has no narrower base class for its failures
-                    import warnings
-
-                    warnings.warn(
-                        f"torch.compile failed ({type(error).__name__}: {error}); this scorer continues in eager mode",
-                        stacklevel=3,
-                    )
-                    self.compiled = None
-            out: Tensor = self.network(tokens, identifiers)
+            out: Tensor = (self.compiled or self.network)(tokens, identifiers)
             return out
 
 

@@ -483,6 +483,22 @@ def _features(
             best = max(best, worth[v] / max(weight[v], 1e-9))
             total += weight[v]
         room = max(left, 1e-12)
+        # The fractional relaxation, as `features._relaxation`: densities in float32, so that ties are the same ties.
+        dense = np.empty(n, np.float32)
+        for t in range(n):
+            v = nodes[t]
+            dense[t] = np.float32(worth[v]) / max(np.float32(weight[v]), np.float32(1e-9))
+        order = np.argsort(-dense)
+        fill = np.empty(n, np.float64)
+        price, packed, denser = 0.0, 0.0, 0.0
+        for i in range(n):
+            t = order[i]
+            if i == 0 or dense[t] < dense[order[i - 1]]:
+                denser = packed
+            fill[t] = denser
+            packed += np.float64(np.float32(weight[nodes[t]]))
+            if price == 0.0 and packed > np.float64(np.float32(left)) + 1e-9:
+                price = dense[t]
         for t in range(n):
             v = nodes[t]
             feat[0, off + t] = worth[v] / top
@@ -495,6 +511,8 @@ def _features(
             feat[2, off + t] = density
             feat[3, off + t] = np.sqrt(density)
             feat[4, off + t] = min(room / max(total, 1e-9), 4.0)
+            feat[5, off + t] = min(fill[t] / room, 2.0)
+            feat[6, off + t] = 4.0 * (worth[v] - price * weight[v]) / top
         return
     xy = np.empty((n, 2), np.float64)
     low0, low1, high0, high1 = np.inf, np.inf, -np.inf, -np.inf

@@ -43,7 +43,7 @@ def n_features(config: NetworkConfig) -> int:
     """Number of input features per token under this configuration."""
     if config.features == "absolute":
         return {"tsp": 2, "cvrp": 4, "op": 4, "kp": 3, "atsp": 0}[config.problem]
-    return {"tsp": 9, "cvrp": 12, "op": 12, "kp": 5, "atsp": 0}[config.problem]
+    return {"tsp": 9, "cvrp": 12, "op": 12, "kp": 7, "atsp": 0}[config.problem]
 
 
 def unit_box(xy: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,7 +122,12 @@ def op_tokens(config: NetworkConfig, xy: Tensor, valid: Tensor, prize: Tensor, b
 def kp_tokens(
     config: NetworkConfig, value: Tensor, weight: Tensor, capacity: Tensor, valid: Tensor
 ) -> Tokens:
-    """Tokens of knapsack states; `value`, `weight`: [B, N], `capacity`: [B], any one unit."""
+    """Tokens of knapsack states; `value`, `weight`: [B, N], `capacity`: [B], any one unit.
+
+    Among the relative features are what the fractional relaxation says of an item: how full the knapsack is when all
+    denser items are packed, and its value beyond the price (the density of the first item that no longer fits whole)
+    of its weight. O(N log N).
+    """
     value, weight = torch.where(valid, value, 0.0), torch.where(valid, weight, 0.0)
     top = value.amax(1, keepdim=True).clamp_min(1e-12)
     if config.features == "absolute":
@@ -133,10 +138,36 @@ def kp_tokens(
     best = density.amax(1, keepdim=True).clamp_min(1e-12)
     left = capacity[:, None].clamp_min(1e-12)
     tightness = (left / weight.sum(1, keepdim=True).clamp_min(1e-9)).clamp_max(4.0).expand_as(value)
+    fill, price = _relaxation(density, weight, capacity, valid)
     x = torch.stack(
-        (value / top, (weight / left).clamp_max(4.0), density / best, (density / best).sqrt(), tightness), -1
+        (
+            value / top,
+            (weight / left).clamp_max(4.0),
+            density / best,
+            (density / best).sqrt(),
+            tightness,
+            fill.clamp_max(2.0),
+            4.0 * (value - price[:, None] * weight) / top,
+        ),
+        -1,
     )
     return Tokens(x, valid)
+
+
+def _relaxation(
+    density: Tensor, weight: Tensor, capacity: Tensor, valid: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Weight of all strictly denser items over the capacity [B, N], and the price of weight [B] (0: all items fit)."""
+    key = torch.where(valid, -density, torch.inf)
+    ranked, order = key.sort(1)
+    # Sums in float64: whether an item still fits must not hang on the order of additions.
+    total = weight.double().gather(1, order).cumsum(1)
+    before = torch.cat((torch.zeros_like(total[:, :1]), total[:, :-1]), 1)
+    denser = before.gather(1, torch.searchsorted(ranked, key).clamp_max(key.shape[1] - 1))
+    beyond = (total > capacity[:, None].double() + 1e-9) & (ranked < torch.inf)
+    first = beyond.to(torch.int8).argmax(1, keepdim=True)
+    price = torch.where(beyond.any(1), -ranked.gather(1, first)[:, 0], 0.0)
+    return (denser / capacity[:, None].double().clamp_min(1e-12)).to(density.dtype), price
 
 
 def atsp_tokens(matrix: Tensor, valid: Tensor) -> Tokens:

@@ -94,7 +94,9 @@ class _Attention(nn.Module):
         return F.linear(out.transpose(1, 2).flatten(-2), self.out.weight, bias)
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None, xy: Tensor | None = None) -> Tensor:
-        if x is context and self.square and torch.is_inference_mode_enabled() and x.dtype == torch.float32:
+        # The compiler makes its own fused kernels, and could not trace the cache of this one.
+        eager = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
+        if eager and x is context and self.square and x.dtype == torch.float32:
             return self._infer(x, mask, xy)
         q = self._split(self.query(x), self.content) * self.scale
         k = self._split(self.key(context), self.content)
@@ -239,28 +241,37 @@ class BQNetwork(nn.Module):
 
     def forward(self, tokens: Tokens, identifiers: Tensor | None = None) -> Tensor:
         """Logits [B, N, 1 or 2]; `identifiers` [B, N, n_identifiers], ATSP only: U(0, 1), fixed through a rollout."""
+        if self.config.problem == "atsp" and (tokens.matrix is None or identifiers is None):
+            raise ValueError("BQNetwork: an ATSP network needs `tokens.matrix` and `identifiers`")
+        # Without padding no mask at all: the fused kernel is then the fastest, and its memory is O(N).
+        valid = None if bool(tokens.valid.all()) else tokens.valid
+        return self.logits(tokens.x, valid, tokens.xy, tokens.matrix, identifiers)
+
+    def logits(
+        self, x: Tensor, valid: Tensor | None, xy: Tensor | None, matrix: Tensor | None, identifiers: Tensor | None
+    ) -> Tensor:
+        """`forward` on plain tensors (see `Tokens`); `valid` None: no token is padding."""
         c = self.config
         if c.problem == "atsp":
-            if tokens.matrix is None or identifiers is None:
-                raise ValueError("BQNetwork: an ATSP network needs `tokens.matrix` and `identifiers`")
-            x = self.atsp_input(tokens.matrix, tokens.valid, identifiers)
+            assert matrix is not None and identifiers is not None
+            full = torch.ones_like(matrix[:, 0], dtype=torch.bool) if valid is None else valid
+            x = self.atsp_input(matrix, full, identifiers)
         else:
-            x = self.input(tokens.x)
+            x = self.input(x)
         if self.has_ends:
             x = torch.cat((x[:, :2] + self.ends, x[:, 2:]), 1)
-        # Without padding no mask at all: the fused kernel is then the fastest, and its memory is O(N).
-        mask = None if bool(tokens.valid.all()) else tokens.valid[:, None, None, :]
+        mask = None if valid is None else valid[:, None, None, :]
         if c.kind == "perceiver":
             return self.head(self.perceiver(x, mask))
         for i, block in enumerate(self.blocks):
             here = mask
             if c.problem == "atsp" and c.edge_bias:
-                assert tokens.matrix is not None
-                pair = torch.stack((tokens.matrix, tokens.matrix.mT), -1)
+                assert matrix is not None
+                pair = torch.stack((matrix, matrix.mT), -1)
                 here = self.edge[i](pair).permute(0, 3, 1, 2)
                 if mask is not None:
                     here = here.masked_fill(~mask, -torch.inf)
-            x = block(x, here, tokens.xy if c.distance_bias else None)
+            x = block(x, here, xy if c.distance_bias else None)
         return self.head(self.norm(x))
 
     @property

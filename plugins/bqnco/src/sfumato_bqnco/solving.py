@@ -209,9 +209,12 @@ class _Run:
 
             methods.method("pyvrp", problem)
             name = f"pyvrp from {self.found_by}"
-            self.offer(
-                name, pyvrp(self.instance, max(self.left, 0.01), self.rng, lambda p: None, start=self.best)
-            )
+
+            def report(plan: Plan) -> None:
+                if self.heard:
+                    self.offer(name, plan, note=False)
+
+            self.offer(name, pyvrp(self.instance, max(self.left, 0.01), self.rng, report, start=self.best))
             return
         if warm_start not in (None, "pyvrp"):
             raise BqncoError(f"expected warm_start 'pyvrp' or none, got {warm_start!r}")

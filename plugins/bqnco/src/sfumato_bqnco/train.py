@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .buckets import Bucketed
 from .config import NetworkConfig, TrainConfig
 from .network import BQNetwork
 from .pieces import Data, sampler
@@ -42,6 +43,8 @@ class Trainer:
     """Trains one network on labelled data; `data` as the sampler of the problem describes it.
 
     `initial`: a network of the same shape to start from (fine-tuning, or a second schedule) instead of a random one.
+    `fabric`: a launched `lightning_fabric.Fabric` of several processes (see `distributed`): all draw the same length, each
+    its own pieces, and gradients are averaged.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Trainer:
         data: Data,
         device: str = "cpu",
         initial: BQNetwork | None = None,
+        fabric: Any = None,
     ) -> None:
         self.network_config = network
         self.config = config
@@ -61,8 +65,18 @@ class Trainer:
         if initial is not None:
             self.network.load_state_dict(initial.state_dict())
         self.average = {k: p.detach().clone() for k, p in self.network.named_parameters()}
+        self.fabric = fabric
+        self.n_processes = 1 if fabric is None else int(fabric.world_size)
+        rank = 0 if fabric is None else int(fabric.global_rank)
         self.rng = np.random.default_rng([config.seed, 7])
-        self.noise = torch.Generator().manual_seed(config.seed)
+        # One process draws lengths and pieces from one stream; of several, each has pieces of its own.
+        self.piece_rng = self.rng if self.n_processes == 1 else np.random.default_rng([config.seed, 7, rank])
+        self.noise = torch.Generator().manual_seed(config.seed + 1_000_003 * rank)
+        self.forward: Any = self.network if fabric is None else fabric.setup_module(self.network)
+        if config.compile:
+            if fabric is not None:
+                raise ValueError("training: compile and several processes do not go together yet; choose one")
+            self.forward = Bucketed(self.network)
         self.pieces = sampler(network, data)
         self.optimizers = self._make_optimizers()
         self.step = 0
@@ -117,7 +131,7 @@ class Trainer:
         """Take one step; returns its loss."""
         c = self.config
         k = self.length()
-        tokens, feasible, best = self.pieces.sample(k, max(1, c.tokens_per_step // k), self.rng)
+        tokens, feasible, best = self.pieces.sample(k, max(1, c.tokens_per_step // k), self.piece_rng)
         tokens = tokens.to(self.device)
         identifiers = None
         if self.network_config.problem == "atsp":
@@ -129,10 +143,16 @@ class Trainer:
                 group["lr"] = group["initial_lr"] * along
         self.network.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            logits = self.network(tokens, identifiers)
+            logits = self.forward(tokens, identifiers)
         loss = imitation_loss(logits, feasible.to(self.device), best.to(self.device))
+        self.loss = loss.detach().item()
+        if not math.isfinite(self.loss):
+            raise FloatingPointError(
+                f"training: the loss is {self.loss} at step {self.step}; the last checkpoint is sound. Check the labels (a "
+                "row without a feasible optimal option gives infinity) or lower the learning rate"
+            )
         self.network.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward() if self.fabric is None else self.fabric.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), c.clip)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -142,7 +162,6 @@ class Trainer:
         with torch.no_grad():
             for name, p in self.network.named_parameters():
                 self.average[name].lerp_(p, 1.0 - decay)
-        self.loss = loss.detach().item()
         return self.loss
 
     def run(
@@ -158,6 +177,8 @@ class Trainer:
         Writes `checkpoint` every `checkpoint_steps` steps and at the end; continues from it when it exists.
         `report(step, mean loss since the last report, CPU seconds so far)` is called at each checkpoint.
         """
+        if cpu_seconds is not None and self.n_processes > 1:
+            raise ValueError("training: several processes would stop at different steps by CPU time; pass `until`")
         if checkpoint and checkpoint.exists():
             self.load(checkpoint)
         last = self.config.n_steps if until is None else min(until, self.config.n_steps)
@@ -178,15 +199,18 @@ class Trainer:
             self.save(checkpoint)
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint in one atomic rename."""
+        """Write the checkpoint in one atomic rename. Of several processes the first one writes, the others wait."""
+        streams = self._streams()
+        if self.fabric is not None and self.fabric.global_rank:
+            self.fabric.barrier()
+            return
         state: dict[str, Any] = {
             "network_config": attrs.asdict(self.network_config),
             "config": attrs.asdict(self.config),
             "network": self.network.state_dict(),
             "average": self.average,
             "optimizers": [o.state_dict() for o in self.optimizers],
-            "rng": self.rng.bit_generator.state,
-            "noise": self.noise.get_state(),
+            "streams": streams,
             "step": self.step,
             "cpu_seconds": self.cpu_seconds,
         }
@@ -194,6 +218,21 @@ class Trainer:
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         torch.save(state, temporary)
         temporary.replace(path)
+        if self.fabric is not None:
+            self.fabric.barrier()
+
+    def _streams(self) -> list[dict[str, Any]]:
+        """The states of the generators of every process, in order of rank."""
+        mine = {
+            "rng": self.rng.bit_generator.state,
+            "pieces": self.piece_rng.bit_generator.state,
+            "noise": self.noise.get_state(),
+        }
+        if self.n_processes == 1:
+            return [mine]
+        everybody: list[Any] = [None] * self.n_processes
+        torch.distributed.all_gather_object(everybody, mine)
+        return everybody
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint of the same configurations; anything else is refused."""
@@ -208,13 +247,20 @@ class Trainer:
                     f"{path}: expected a checkpoint with the same {name}, got other values (checkpoint, now): "
                     f"{different}; use these settings or another checkpoint path"
                 )
+        if len(state["streams"]) != self.n_processes:
+            raise ValueError(
+                f"{path}: expected a checkpoint of {self.n_processes} processes, got one of {len(state['streams'])}; "
+                "resume with as many devices as it was begun with"
+            )
         self.network.load_state_dict(state["network"])
         for name, value in state["average"].items():
             self.average[name].copy_(value)
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
-        self.rng.bit_generator.state = state["rng"]
-        self.noise.set_state(state["noise"].cpu())
+        mine = state["streams"][0 if self.fabric is None else self.fabric.global_rank]
+        self.rng.bit_generator.state = mine["rng"]
+        self.piece_rng.bit_generator.state = mine["pieces"]
+        self.noise.set_state(mine["noise"].cpu())
         self.step = int(state["step"])
         self.cpu_seconds = float(state["cpu_seconds"])
 

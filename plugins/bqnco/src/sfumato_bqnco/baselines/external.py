@@ -1,7 +1,9 @@
 """Solvers from other packages, each imported when it is called: fast-tsp, PyVRP, HGS-CVRP, OR-Tools, LKH.
 
 All take an Instance, a time limit in seconds and a generator from which one seed is drawn, and return a solution.
-PyVRP takes any clock; HGS counts process CPU time; fast-tsp and OR-Tools count wall time. Settings are the packages' own defaults unless a comment says otherwise.
+PyVRP takes any clock; HGS counts process CPU time; fast-tsp and OR-Tools count wall time. PyVRP and OR-Tools routing
+report their incumbents, the others have no way to. Settings are the packages' own defaults unless a comment says
+otherwise.
 """
 
 from __future__ import annotations
@@ -71,7 +73,13 @@ def pyvrp(
 
     `start`: a solution handed over as its initial one. Building its model counts towards `seconds`.
     """
-    from pyvrp import Model, Solution
+    from pyvrp import (
+        IteratedLocalSearchCallbacks,
+        IteratedLocalSearchParams,
+        Model,
+        Solution,
+        SolveParams,
+    )
     from pyvrp import solve as run
 
     stop = _Deadline(max(seconds, 0.01), clock)
@@ -132,15 +140,25 @@ def pyvrp(
             else start
         )
         initial = Solution(data, [[v - 1 for v in r] for r in routes])
-    result = run(data, stop, seed=_seed(rng), collect_stats=False, initial_solution=initial)
-    routes = [[int(a.idx) + 1 for a in r.schedule() if a.is_client()] for r in result.best.routes()]
+
+    def plan_of(found: Any) -> Plan:
+        routes = [[int(a.idx) + 1 for a in r.schedule() if a.is_client()] for r in found.routes()]
+        if problem == "tsp":
+            return [0, *routes[0]]
+        return (routes[0] if routes else []) if problem == "op" else routes
+
+    class Heard(IteratedLocalSearchCallbacks):
+        def on_best(self, best: Any) -> None:
+            if best.is_feasible():
+                report(plan_of(best))
+
+    params = SolveParams(ils=IteratedLocalSearchParams(callbacks=Heard()))
+    result = run(data, stop, seed=_seed(rng), collect_stats=False, params=params, initial_solution=initial)
     if not result.best.is_feasible():
         raise RuntimeError(
             f"PyVRP found no feasible solution of {instance.name} in {seconds:g} s; give it more time"
         )
-    if problem == "tsp":
-        return [0, *routes[0]]
-    return (routes[0] if routes else []) if problem == "op" else routes
+    return plan_of(result.best)
 
 
 def hgs(instance: Instance, seconds: float, rng: np.random.Generator, report: Report) -> Plan:
@@ -190,20 +208,34 @@ def ortools_routing(instance: Instance, seconds: float, rng: np.random.Generator
     parameters.first_solution_strategy = first.SAVINGS if cvrp else first.PATH_CHEAPEST_ARC
     parameters.local_search_metaheuristic = routing_enums_pb2.LocalSearchMetaheuristic.GUIDED_LOCAL_SEARCH
     parameters.time_limit.FromMilliseconds(max(int(seconds * 1000), 10))
+
+    def plan_of(follow: Callable[[int], int]) -> Plan:
+        routes = []
+        for k in range(vehicles):
+            at, route = follow(routing.Start(k)), []
+            while not routing.IsEnd(at):
+                route.append(int(manager.IndexToNode(at)))
+                at = follow(at)
+            if route:
+                routes.append(route)
+        return routes if cvrp else [0, *(routes[0] if routes else [])]
+
+    lowest = math.inf
+
+    def heard() -> None:
+        nonlocal lowest
+        # Guided local search walks through worse solutions too.
+        if routing.CostVar().Value() < lowest:
+            lowest = routing.CostVar().Value()
+            report(plan_of(lambda at: routing.NextVar(at).Value()))
+
+    routing.AddAtSolutionCallback(heard)
     found = routing.SolveWithParameters(parameters)
     if found is None:
         raise RuntimeError(
             f"OR-Tools found no solution of {instance.name} in {seconds:g} s; give it more time"
         )
-    routes = []
-    for k in range(vehicles):
-        at, route = found.Value(routing.NextVar(routing.Start(k))), []
-        while not routing.IsEnd(at):
-            route.append(int(manager.IndexToNode(at)))
-            at = found.Value(routing.NextVar(at))
-        if route:
-            routes.append(route)
-    return routes if cvrp else [0, *(routes[0] if routes else [])]
+    return plan_of(lambda at: found.Value(routing.NextVar(at)))
 
 
 def cp_sat(instance: Instance, seconds: float, rng: np.random.Generator, report: Report) -> Plan:
