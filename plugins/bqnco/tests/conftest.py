@@ -10,7 +10,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="the neural part needs torch")
 torch.set_num_threads(1)
 
-OPTIONS = {"tsp": {}, "atsp": {}, "cvrp": {"capacity": 15}, "op": {"budget": 1.6}, "kp": {"capacity": 1.2}}
+OPTIONS = {
+    "tsp": {}, "atsp": {}, "cvrp": {"capacity": 15}, "op": {"budget": 1.6}, "kp": {"capacity": 1.2},
+    "cvrptw": {"capacity": 25, "width": 0.4},
+}  # fmt: skip
 
 
 def _arrays_of(problem: str, n: int, count: int, seed: int = 5):

@@ -45,7 +45,7 @@ def test_a_beam_of_width_one_is_greedy(problem, small_networks, arrays_of):
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_a_beam_wide_enough_is_exact(problem, small_networks, arrays_of, best_value):
     """A merged beam that can hold every distinct state is dynamic programming: it finds the optimum."""
-    n = 5 if problem == "cvrp" else 6
+    n = 4 if problem == "cvrptw" else 5 if problem == "cvrp" else 6
     arrays = arrays_of(problem, n, 1)
     env = environment(problem, arrays)
     found = beam(Scorer(small_networks[problem]), env, 400)
@@ -61,6 +61,16 @@ def test_merging_keeps_the_cheapest_past_at_the_best_rank():
     rank, beaten = _survivors(key, cost, left, logp)
     assert beaten.tolist() == [[True, False, False, False]]
     assert rank.tolist() == [[-torch.inf, -2.0, -1.0, -4.0]]
+
+
+def test_a_later_clock_does_not_dominate():
+    """Equal keys: cheaper but later keeps both; cheaper and sooner drops the other."""
+    key, left = torch.tensor([[7, 7]]), torch.zeros((1, 2), dtype=torch.float64)
+    cost = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    logp = torch.tensor([[-1.0, -2.0]])
+    clock = torch.tensor([[5.0, 4.0]], dtype=torch.float64)
+    assert _survivors(key, cost, left, logp, clock)[1].tolist() == [[False, False]]
+    assert _survivors(key, cost, left, logp, 9.0 - clock)[1].tolist() == [[False, True]]
 
 
 def test_equal_copies_leave_exactly_one():
@@ -81,7 +91,7 @@ def test_the_merged_beam_is_not_worse_on_average_than_the_plain_one(small_networ
     assert 0.0 < merged.merged < 1.0
 
 
-@pytest.mark.parametrize("problem", ["tsp", "cvrp", "op", "kp"])
+@pytest.mark.parametrize("problem", ["tsp", "cvrp", "cvrptw", "op", "kp"])
 def test_results_do_not_depend_on_the_company(problem, small_networks, arrays_of):
     """An item decoded alone and in a batch, and in chunks of any size, gives the same solution."""
     arrays = arrays_of(problem, 16, 5)
@@ -93,7 +103,7 @@ def test_results_do_not_depend_on_the_company(problem, small_networks, arrays_of
     assert plans(problem, alone)[0] == plans(problem, together)[3]
 
 
-@pytest.mark.parametrize("problem", ["tsp", "cvrp", "op", "kp"])
+@pytest.mark.parametrize("problem", ["tsp", "cvrp", "cvrptw", "op", "kp"])
 def test_few_neighbours_still_give_feasible_solutions(problem, small_networks, arrays_of):
     """The restriction to the nearest nodes chooses among feasible ones, so there is always a way on."""
     arrays = arrays_of(problem, 25, 3)

@@ -127,7 +127,7 @@ def test_shipped_weights_have_cards_and_beat_nearest_neighbour():
     assert cost.mean() < np.mean(nearest)
 
 
-@pytest.mark.parametrize("problem", ["tsp", "atsp", "cvrp", "op", "kp"])
+@pytest.mark.parametrize("problem", ["tsp", "atsp", "cvrp", "cvrptw", "op", "kp"])
 def test_reconstruction_never_harms_and_keeps_its_books(problem, small_networks):
     """From a random network's greedy: costs fall monotonically and equal the validator's objective."""
     from sfumato_bqnco.decode import greedy

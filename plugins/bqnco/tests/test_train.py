@@ -19,6 +19,8 @@ def tiny(problem):
 
 
 def labelled(problem, count=8, n=12):
+    if problem == "cvrptw":
+        pytest.importorskip("pyvrp", reason="labels with time windows need PyVRP")
     rows = [label(problem, n, 1, i, 200) for i in range(count)]
     return {k: np.stack([r[k] for r in rows]) for k in rows[0]}
 
@@ -35,7 +37,7 @@ def test_pieces_have_feasible_targets(problem):
         assert bool(torch.isfinite(tokens.x).all())
 
 
-@pytest.mark.parametrize("problem", ["tsp", "cvrp", "op", "kp"])
+@pytest.mark.parametrize("problem", ["tsp", "cvrp", "cvrptw", "op", "kp"])
 def test_training_tokens_are_the_environments_tokens(problem):
     """The full instance as a piece has the features that decoding shows at the first step."""
     data = labelled(problem, count=1)

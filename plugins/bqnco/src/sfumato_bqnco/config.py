@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import field, frozen
 from attrs import validators as v
 
-PROBLEMS = ("tsp", "atsp", "cvrp", "op", "kp")
+PROBLEMS = ("tsp", "atsp", "cvrp", "op", "kp", "cvrptw")
 
 # Component name of each baseline -> method of `sfumato_bqnco.methods`.
 BASELINES = {

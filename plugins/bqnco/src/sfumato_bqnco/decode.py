@@ -185,11 +185,13 @@ def greedy(
     return Solutions(nodes, flags, cost, logp)
 
 
-def _survivors(key: Tensor, cost: Tensor, left: Tensor, logp: Tensor) -> tuple[Tensor, Tensor]:
+def _survivors(
+    key: Tensor, cost: Tensor, left: Tensor, logp: Tensor, clock: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Merge bisimilar candidates of each instance.
 
     All [B, M], sorted by `logp`, best first. Candidate j dominates i when both have the same key, j is at least as
-    good in cost and in what is left, and better in one of them (or stands earlier). Returns the rank value of each
+    good in cost, in what is left and in time (where there is a `clock`), and better in one of them (or stands earlier). Returns the rank value of each
     survivor (the best log-probability among those it dominates: the best-ranked copy takes the cheapest past), -inf
     where dominated, and which were dominated.
     """
@@ -201,7 +203,12 @@ def _survivors(key: Tensor, cost: Tensor, left: Tensor, logp: Tensor) -> tuple[T
     richer = left[:, :, None] - left[:, None]
     # Sums over different orders of the same legs differ in the last bits: equal within 1e-9 counts as equal.
     tie = (cheaper.abs() <= 1e-9) & (richer.abs() <= 1e-9)
-    dominates = same & torch.where(tie, earlier, (cheaper <= 1e-9) & (richer >= -1e-9))
+    better = (cheaper <= 1e-9) & (richer >= -1e-9)
+    if clock is not None:
+        sooner = clock[:, :, None] - clock[:, None]
+        tie &= sooner.abs() <= 1e-9
+        better &= sooner <= 1e-9
+    dominates = same & torch.where(tie, earlier, better)
     beaten = dominates.any(1)
     inherited = torch.where(dominates, logp[:, None], -torch.inf).amax(2)
     return torch.where(beaten, -torch.inf, torch.maximum(logp, inherited)), beaten
@@ -261,8 +268,10 @@ def beam(
             narrow = State(
                 state.inst[flat], state.origin[flat], state.dest[flat], state.rem[flat, :0], state.count[flat],
                 state.left[flat], state.cost[flat], state.key[flat], state.sym[flat], state.done[flat],
+                None if state.clock is None else state.clock[flat],
             )  # fmt: skip
             cost, left = env.step_cost(narrow, node, flag.flatten())
+            clock = env.next_clock(narrow, node, flag.flatten())
             stays = finished.flatten()
             key = torch.where(stays, narrow.key, narrow.key ^ env.keys[node])
             if env.has_ends:
@@ -271,7 +280,8 @@ def beam(
             total = torch.where(stays, narrow.cost, narrow.cost + cost)
             rest = torch.where(stays, narrow.left, left)
             shape = parent.shape
-            rank, beaten = _survivors(key.view(shape), total.view(shape), rest.view(shape), best)
+            when = None if clock is None else torch.where(stays, 0.0, clock).view(shape)
+            rank, beaten = _survivors(key.view(shape), total.view(shape), rest.view(shape), best, when)
             head = best[:, :width] > -torch.inf
             n_merged += int((beaten[:, :width] & head).sum())
             n_kept += int(head.sum())

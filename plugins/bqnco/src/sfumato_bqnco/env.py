@@ -1,4 +1,4 @@
-"""The five BQ-MDPs: one vectorised environment each, state by index.
+"""The BQ-MDPs of six problems: one vectorised environment each, state by index.
 
 A row of the state is a path instance: an origin, a destination, the list of remaining nodes, what is left of the
 capacity or budget. Nothing of the past is kept but the objective so far, which the network never sees. Choosing a
@@ -21,7 +21,8 @@ from attrs import define
 from torch import Tensor
 
 from .config import NetworkConfig
-from .features import Tokens, atsp_tokens, cvrp_tokens, kp_tokens, op_tokens, tsp_tokens
+from .errors import InstanceError
+from .features import Times, Tokens, atsp_tokens, cvrp_tokens, cvrptw_tokens, kp_tokens, op_tokens, tsp_tokens
 
 OP_TOLERANCE = 1e-6
 
@@ -33,7 +34,8 @@ class State:
     `inst` [R]: which instance; `origin`, `dest` [R]: nodes; `rem` [R, W]: remaining nodes, the first `count` [R] of
     each row; `left` float64 [R]: capacity or budget left; `cost` float64 [R]: objective so far, always minimised
     (prizes and values count negative); `key` int64 [R]: hash of the remaining set; `sym` [R]: which of the eight
-    symmetries of the square the network sees; `done` bool [R].
+    symmetries of the square the network sees; `done` bool [R]; `clock` float64 [R]: when the origin can be left (CVRPTW,
+    else None).
     """
 
     inst: Tensor
@@ -46,13 +48,15 @@ class State:
     key: Tensor
     sym: Tensor
     done: Tensor
+    clock: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inst)
 
     def take(self, rows: Tensor) -> State:
         """The given rows, in that order (repeats allowed), cut to their own longest list."""
-        fields = {f.name: getattr(self, f.name)[rows] for f in attrs.fields(State) if f.name != "rem"}
+        fields = {f.name: getattr(self, f.name) for f in attrs.fields(State) if f.name != "rem"}
+        fields = {name: None if value is None else value[rows] for name, value in fields.items()}
         width = int(fields["count"].max()) if len(rows) else 0
         return State(rem=self.rem[rows, :width], **fields)
 
@@ -124,6 +128,10 @@ class Environment:
         """Cost of choosing `node` in each row, and what is then left."""
         return self.distance(state.inst, state.origin, node), state.left
 
+    def next_clock(self, state: State, node: Tensor, flag: Tensor) -> Tensor | None:
+        """When `node` can be left again if it is chosen in each row; None where time plays no part."""
+        return None
+
     def closing_cost(self, state: State) -> Tensor:
         """What is added in rows that have just ended: the leg to the destination."""
         return self.distance(state.inst, state.origin, state.dest)
@@ -136,6 +144,7 @@ class Environment:
         rows = torch.arange(len(state))
         node = state.rem[rows, slot.clamp_max(max(state.rem.shape[1] - 1, 0))]
         cost, left = self.step_cost(state, node, flag)
+        clock = self.next_clock(state, node, flag)
         live = ~state.done
         rem = state.rem.clone()
         final = (state.count - 1).clamp_min(0)
@@ -151,6 +160,7 @@ class Environment:
             torch.where(live, state.key ^ self.keys[node], state.key),
             state.sym,
             state.done,
+            None if clock is None or state.clock is None else torch.where(live, clock, state.clock),
         )
         over = self._over(moved)
         moved.cost = torch.where(over & live, moved.cost + self.closing_cost(moved), moved.cost)
@@ -357,6 +367,93 @@ class CvrpEnv(_Planar):
         )
 
 
+class CvrptwEnv(CvrpEnv):
+    """Path-CVRPTW: as the path-CVRP, and the vehicle has a clock, which the depot sets back to its opening.
+
+    The tail instance is the origin, the clock with which it can be left, what is left in the vehicle, and the remaining
+    customers. Waiting is free. A vehicle that comes by way of the depot starts with the day, so option 1 is open for every
+    customer that can be served at all; customers that cannot are refused when the environment is made.
+    """
+
+    problem = "cvrptw"
+
+    def __init__(
+        self, xy: Any, demand: Any, capacity: Any, windows: Any, service: Any, rounding: str = "euclid",
+        matrix: Any = None, seed: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(xy, demand, capacity, rounding, matrix, seed)
+        windows = torch.as_tensor(np.asarray(windows, dtype=np.float64))
+        self.early, self.late = windows[..., 0], windows[..., 1]
+        # Nothing is served at the depot.
+        self.service = torch.as_tensor(np.array(service, dtype=np.float64))
+        self.service[:, 0] = 0.0
+        self.horizon = (self.late[:, 0] - self.early[:, 0]).clamp_min(1e-9)
+        inst = torch.arange(self.batch)[:, None]
+        nodes = torch.arange(self.n).expand(self.batch, -1)
+        alone = self._on_time(inst, torch.zeros_like(nodes), nodes, self.early[:, :1])
+        alone[:, 0] = True
+        if not bool(alone.all()):
+            b, v = torch.nonzero(~alone)[0].tolist()
+            raise InstanceError(
+                f"expected customers that a vehicle of their own can serve on time, got customer {v} of item {b}, which none "
+                "can: check its window against the way from the depot and back"
+            )
+
+    def _on_time(self, inst: Tensor, start: Tensor, node: Tensor, clock: Tensor) -> Tensor:
+        """Whether a vehicle that leaves `start` at `clock` is in time for `node` and then for the depot."""
+        depot = torch.zeros_like(node)
+        arrival = clock + self.distance(inst, start, node)
+        served = torch.maximum(arrival, self.early[inst, node]) + self.service[inst, node]
+        back = served + self.distance(inst, node, depot)
+        return (arrival <= self.late[inst, node] + 1e-9) & (back <= self.late[inst, depot] + 1e-9)
+
+    def path_state(
+        self, inst: Tensor, origin: Tensor, dest: Tensor, rem: Tensor, left: Tensor | None = None,
+        count: Tensor | None = None, clock: Tensor | None = None,
+    ) -> State:  # fmt: skip
+        """As `Environment.path_state`; `clock` [R]: when the origin can be left (absent: the depot's opening)."""
+        state = super().path_state(inst, origin, dest, rem, left, count)
+        state.clock = self.early[inst, 0] if clock is None else clock.double()
+        return state
+
+    def feasible(self, state: State) -> Tensor:
+        """As in the CVRP; option 0 also needs to be in time for the customer and, after it, for the depot."""
+        allowed = super().feasible(state)
+        assert state.clock is not None
+        allowed[..., 0] &= self._on_time(
+            state.inst[:, None], state.origin[:, None], state.rem, state.clock[:, None]
+        )
+        return allowed
+
+    def next_clock(self, state: State, node: Tensor, flag: Tensor) -> Tensor:
+        """See `Environment`: arrival or the opening of the window, whichever is later, and the service."""
+        assert state.clock is not None
+        start = torch.where(flag > 0, torch.zeros_like(node), state.origin)
+        clock = torch.where(flag > 0, self.early[state.inst, 0], state.clock)
+        arrival = clock + self.distance(state.inst, start, node)
+        return torch.maximum(arrival, self.early[state.inst, node]) + self.service[state.inst, node]
+
+    def tokens(self, config: NetworkConfig, state: State, slots: Tensor, valid: Tensor) -> Tokens:
+        """See `Environment`."""
+        assert state.clock is not None
+        nodes, valid = self._with_ends(state, slots, valid)
+        inst, horizon, opening = state.inst[:, None], self.horizon[state.inst], self.early[state.inst, 0]
+        capacity = self.capacity[state.inst]
+        demand = torch.where(valid, self.demand[inst, nodes], 0.0) / capacity[:, None]
+        demand[:, :2] = 0.0
+
+        def share(x: Tensor) -> Tensor:
+            return torch.where(valid, x / horizon[:, None], 0.0).float()
+
+        times = Times(
+            share(self.early[inst, nodes] - opening[:, None]), share(self.late[inst, nodes] - opening[:, None]),
+            share(self.service[inst, nodes]), share(self.distance(inst, state.origin[:, None], nodes)),
+            share(self.distance(inst, torch.zeros_like(nodes), nodes)), ((state.clock - opening) / horizon).float(),
+        )  # fmt: skip
+        left = (state.left / capacity).float()
+        return cvrptw_tokens(config, self._seen(state, nodes), valid, demand.float(), left, times)
+
+
 class OpEnv(_Planar):
     """Path-OP: collect prizes on the way from the origin to the depot (node 0) within the budget.
 
@@ -507,8 +604,10 @@ def environment(problem: str, arrays: Mapping[str, Any], *, seed: int = 0) -> En
         return AtspEnv(a["matrix"], seed=seed)
     if problem == "cvrp":
         return CvrpEnv(a["xy"], a["demand"], a["capacity"], **extra)
+    if problem == "cvrptw":
+        return CvrptwEnv(a["xy"], a["demand"], a["capacity"], a["windows"], a["service"], **extra)
     if problem == "op":
         return OpEnv(a["xy"], a["prize"], a["budget"], **extra)
     if problem == "kp":
         return KpEnv(a["value"], a["weight"], a["capacity"], seed=seed)
-    raise ValueError(f"expected a problem among tsp, atsp, cvrp, op, kp, got {problem!r}")
+    raise ValueError(f"expected a problem among tsp, atsp, cvrp, cvrptw, op, kp, got {problem!r}")

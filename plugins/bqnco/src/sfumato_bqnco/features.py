@@ -42,8 +42,8 @@ class Tokens:
 def n_features(config: NetworkConfig) -> int:
     """Number of input features per token under this configuration."""
     if config.features == "absolute":
-        return {"tsp": 2, "cvrp": 4, "op": 4, "kp": 3, "atsp": 0}[config.problem]
-    return {"tsp": 9, "cvrp": 12, "op": 12, "kp": 7, "atsp": 0}[config.problem]
+        return {"tsp": 2, "cvrp": 4, "op": 4, "kp": 3, "atsp": 0, "cvrptw": 8}[config.problem]
+    return {"tsp": 9, "cvrp": 12, "op": 12, "kp": 7, "atsp": 0, "cvrptw": 20}[config.problem]
 
 
 def unit_box(xy: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,6 +102,50 @@ def cvrp_tokens(
     if relative:
         extra.append((demand <= left + 1e-6).to(demand.dtype))
     return Tokens(torch.cat((x, torch.stack(extra, -1)), -1), valid, spaced)
+
+
+@frozen(eq=False)
+class Times:
+    """Time on the tokens of a path-CVRPTW state, all divided by the depot's opening hours and counted from its opening.
+
+    `early`, `late`, `service` [B, N]: window and duration; `travel`, `home` [B, N]: way from the origin and from the depot;
+    `clock` [B]: when the vehicle can leave the origin.
+    """
+
+    early: Tensor
+    late: Tensor
+    service: Tensor
+    travel: Tensor
+    home: Tensor
+    clock: Tensor
+
+
+def cvrptw_tokens(
+    config: NetworkConfig, xy: Tensor, valid: Tensor, demand: Tensor, remaining: Tensor, times: Times
+) -> Tokens:
+    """Tokens of path-CVRPTW states; `demand` [B, N] and `remaining` [B] divided by the capacity.
+
+    The windows of the two ends are left out: the origin is served, and the depot's is the unit of time.
+    """
+    relative = config.features == "relative"
+    x, spaced, _, _ = _geometry(xy, valid, relative)
+    left, clock = remaining[:, None].expand_as(demand), times.clock[:, None].expand_as(demand)
+    if not relative:
+        extra = [demand, left, times.early, times.late, times.service, clock]
+    else:
+        arrival = clock + times.travel
+        spare, spare_via = times.late - arrival, times.late - times.home
+        fits = ((demand <= left + 1e-6) & (spare >= -1e-6)).to(demand.dtype)
+        extra = [
+            demand, left, fits, times.early - clock, times.late - clock, spare, (times.early - arrival).clamp_min(0.0),
+            spare_via, (times.early - times.home).clamp_min(0.0), times.service, clock,
+        ]  # fmt: skip
+    stacked = torch.stack(extra, -1)
+    between = torch.ones_like(demand)
+    between[:, :2] = 0.0
+    kept = (0, 1, 5) if not relative else (0, 1, 10)
+    mask = torch.stack([torch.ones_like(demand) if i in kept else between for i in range(len(extra))], -1)
+    return Tokens(torch.cat((x, stacked * mask), -1), valid, spaced)
 
 
 def op_tokens(config: NetworkConfig, xy: Tensor, valid: Tensor, prize: Tensor, budget: Tensor) -> Tokens:

@@ -100,6 +100,9 @@ class Instance:
         if self.problem in ("cvrp", "cvrptw"):
             assert self.demand is not None
             arrays |= {"demand": self.demand[None], "capacity": np.array([self.limit])}
+        if self.problem == "cvrptw":
+            assert self.windows is not None and self.service is not None
+            arrays |= {"windows": self.windows[None], "service": self.service[None]}
         if self.problem == "op":
             assert self.prize is not None
             arrays |= {"prize": self.prize[None], "budget": np.array([self.limit])}

@@ -1,12 +1,14 @@
 """Labelled training sets: random instances solved by this package's own classical searches, in resumable shards.
 
-Every solver used here is ours (Apache-2.0), so weights trained on these labels carry no other licence. A shard is one
+Every solver used here is ours (Apache-2.0), but for time windows, whose labels are PyVRP's (MIT; extra pyvrp): weights
+trained on these labels carry no other licence. A shard is one
 compressed npz file, put in place by a rename; a run that is killed goes on with the first shard that is missing.
 Instance i of a set is drawn from the generator [seed, i] alone, so neither shard size nor number of processes shows.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -20,7 +22,7 @@ from . import generate
 from .distances import Metric
 
 # Steps of search for each label; measured at n = 100: TSP 0.01 s and about 0.03 % from optimal, CVRP 0.2 s and 0.5 %.
-EFFORT = {"tsp": 1500, "atsp": 2000, "cvrp": 60_000, "op": 1500, "kp": 0}
+EFFORT = {"tsp": 1500, "atsp": 2000, "cvrp": 60_000, "op": 1500, "kp": 0, "cvrptw": 500}
 
 
 def label(problem: str, n: int, seed: int, index: int, effort: int) -> dict[str, NDArray[Any]]:
@@ -41,11 +43,16 @@ def label(problem: str, n: int, seed: int, index: int, effort: int) -> dict[str,
             arrays["matrix"], construct.nearest_neighbour(metric), rng, n_kicks=effort
         )
         return {"matrix": arrays["matrix"].astype(np.float32), "tour": tour.astype(np.int16)}
-    if problem == "cvrp":
+    if problem in ("cvrp", "cvrptw"):
         metric = Metric("euclid", arrays["xy"])
-        routes = cvrp_local.string_removals(
-            metric, arrays["demand"], float(arrays["capacity"]), rng, n_iterations=effort
-        )
+        timed = {}
+        if problem == "cvrp":
+            routes = cvrp_local.string_removals(
+                metric, arrays["demand"], float(arrays["capacity"]), rng, n_iterations=effort
+            )
+        else:
+            routes = _timed_routes(arrays, rng, effort)
+            timed = {k: arrays[k].astype(np.float32) for k in ("windows", "service")}
         starts = np.zeros(n, np.bool_)
         starts[np.cumsum([0, *map(len, routes)])[:-1]] = True
         return {
@@ -54,6 +61,7 @@ def label(problem: str, n: int, seed: int, index: int, effort: int) -> dict[str,
             "capacity": arrays["capacity"].astype(np.int32),
             "seq": np.array([v for r in routes for v in r], np.int16),
             "starts": starts,
+            **timed,
         }
     if problem == "op":
         metric = Metric("euclid", arrays["xy"])
@@ -71,6 +79,19 @@ def label(problem: str, n: int, seed: int, index: int, effort: int) -> dict[str,
     chosen = np.zeros(n, np.bool_)
     chosen[items] = True
     return {k: arrays[k].astype(np.float32) for k in ("value", "weight", "capacity")} | {"chosen": chosen}
+
+
+def _timed_routes(arrays: dict[str, NDArray[Any]], rng: np.random.Generator, effort: int) -> list[list[int]]:
+    """Routes by PyVRP from sequential insertion, after `effort` and a hundred iterations (not seconds: repeatable)."""
+    from .baselines import external
+    from .instances import from_arrays
+    from .methods import method, run
+
+    method("pyvrp", "cvrptw")
+    item = from_arrays("cvrptw", {k: a[None] for k, a in arrays.items()}, 0)
+    start = run("time-insertion", item, 0.0, rng)
+    ticks = itertools.count()
+    return external.pyvrp(item, float(effort + 100), rng, lambda plan: None, start, lambda: float(next(ticks)))
 
 
 def _shard(problem: str, n: int, seed: int, first: int, last: int, effort: int) -> dict[str, NDArray[Any]]:

@@ -237,7 +237,7 @@ class BQNetwork(nn.Module):
                 for _ in range(c.n_layers)
             )
         self.norm = nn.LayerNorm(c.width) if c.norm == "pre" and c.kind == "transformer" else nn.Identity()
-        self.head = nn.Linear(c.width, 2 if c.problem == "cvrp" else 1)
+        self.head = nn.Linear(c.width, 2 if c.problem in ("cvrp", "cvrptw") else 1)
 
     def forward(self, tokens: Tokens, identifiers: Tensor | None = None) -> Tensor:
         """Logits [B, N, 1 or 2]; `identifiers` [B, N, n_identifiers], ATSP only: U(0, 1), fixed through a rollout."""

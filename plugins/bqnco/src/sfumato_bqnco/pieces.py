@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .config import NetworkConfig
-from .features import Tokens, atsp_tokens, cvrp_tokens, kp_tokens, op_tokens, tsp_tokens
+from .features import Times, Tokens, atsp_tokens, cvrp_tokens, cvrptw_tokens, kp_tokens, op_tokens, tsp_tokens
 
 Data = Mapping[str, NDArray[Any]]
 
@@ -231,6 +231,99 @@ class CvrpPieces:
 
 
 @define
+class CvrptwPieces:
+    """Suffixes of route lists with time windows. `data` as for `CvrpPieces`, and `windows` [M, N + 1, 2], `service`
+    [M, N + 1].
+
+    Time runs one way, so routes are not reversed; after a return to the depot the first customers of all remaining routes
+    are optimal (the least full route is kept last, as for the CVRP).
+    """
+
+    config: NetworkConfig
+    data: Data
+
+    @property
+    def longest(self) -> int:
+        """All N customers and the two ends."""
+        return int(self.data["seq"].shape[1]) + 2
+
+    def _row(self, m: int, k: int, rng: np.random.Generator) -> tuple[list[int], float, float, list[int], bool]:
+        """Nodes (origin, depot, the k customers to come), what is left, the clock, targets (slots), whether at a start."""
+        d = self.data
+        routes = [[int(v) for v in r] for r in np.split(d["seq"][m], np.flatnonzero(d["starts"][m])[1:])]
+        load = [int(d["demand"][m, r].sum()) for r in routes]
+        last = int(np.argmin(load))
+        order = [*(int(r) for r in rng.permutation(len(routes)) if r != last), last]
+        flat = [v for r in order for v in routes[r]]
+        firsts = np.cumsum([0, *(len(routes[r]) for r in order)])[:-1].tolist()
+        done = len(flat) - k
+        begun = max((f for f in firsts if f < done), default=0)
+        origin, left, clock = 0, 0.0, float(d["windows"][m, 0, 0])
+        if done:
+            left = float(d["capacity"][m]) - float(d["demand"][m, flat[begun:done]].sum())
+            for v in flat[begun:done]:
+                arrival = clock + float(np.hypot(*(d["xy"][m, v].astype(np.float64) - d["xy"][m, origin])))
+                clock = max(arrival, float(d["windows"][m, v, 0])) + float(d["service"][m, v])
+                origin = v
+        starts = [f - done for f in firsts if f >= done]
+        fresh = 0 in starts
+        if fresh:
+            targets = [2 + t for t in starts if t + done != firsts[-1]] or [2]
+        else:
+            targets = [2]
+        return [origin, 0, *flat[done:]], left, clock, targets, fresh
+
+    def sample(self, n_tokens: int, batch: int, rng: np.random.Generator) -> tuple[Tokens, Tensor, Tensor]:
+        """See `Sampler`."""
+        d = self.data
+        which = rng.integers(len(d["seq"]), size=batch)
+        rows = [self._row(int(m), n_tokens - 2, rng) for m in which]
+        slots = np.array([r[0] for r in rows])
+        left, clock = (np.array([r[i] for r in rows]) for i in (1, 2))
+        best = np.zeros((batch, n_tokens, 2), np.bool_)
+        for b, (*_, targets, fresh) in enumerate(rows):
+            best[b, targets, int(fresh)] = True
+        at = which[:, None]
+        exact = d["xy"][at, slots].astype(np.float64)
+        depot = d["xy"][which, 0].astype(np.float64)[:, None]
+        travel = np.sqrt(((exact - exact[:, :1]) ** 2).sum(-1))
+        home = np.sqrt(((exact - depot) ** 2).sum(-1))
+        capacity = d["capacity"][which].astype(np.float64)
+        opening, closing = (d["windows"][which, 0, i].astype(np.float64)[:, None] for i in (0, 1))
+        horizon = closing - opening
+        early, late = (d["windows"][at, slots, i].astype(np.float64) for i in (0, 1))
+        service = d["service"][at, slots].astype(np.float64)
+        demand = d["demand"][at, slots] / capacity[:, None]
+        demand[:, :2] = 0.0
+        feasible = np.ones((batch, n_tokens, 2), np.bool_)
+        feasible[:, :2] = False
+        arrival = clock[:, None] + travel
+        back = np.maximum(arrival, early) + service + home
+        feasible[..., 0] &= d["demand"][at, slots] <= left[:, None]
+        feasible[..., 0] &= (arrival <= late + 1e-4) & (back <= closing + 1e-4) & (slots[:, :1] != 0)
+        # Labels are on time to a thousandth, the float32 of their coordinates is not: what was driven is feasible.
+        feasible |= best
+        times = Times(
+            *(
+                torch.from_numpy((x / horizon).astype(np.float32))
+                for x in (early - opening, late - opening, service, travel, home)
+            ),
+            torch.from_numpy(((clock - opening[:, 0]) / horizon[:, 0]).astype(np.float32)),
+        )
+        low, high = d["xy"][which].min(1, keepdims=True), d["xy"][which].max(1, keepdims=True)
+        plane = (exact - low) / (high - low).max(-1, keepdims=True)
+        tokens = cvrptw_tokens(
+            self.config,
+            torch.from_numpy(_symmetries(plane.astype(np.float32), rng)),
+            torch.ones(batch, n_tokens, dtype=torch.bool),
+            torch.from_numpy(demand.astype(np.float32)),
+            torch.from_numpy((left / capacity).astype(np.float32)),
+            times,
+        )
+        return tokens, torch.from_numpy(feasible), torch.from_numpy(best)
+
+
+@define
 class OpPieces:
     """States along labelled paths. `data`: `xy` float32 [M, N, 2] (depot first), `prize` [M, N], `budget` [M],
     `path` int [M, P] (visited nodes in order, then -1).
@@ -348,7 +441,8 @@ class KpPieces:
 def sampler(config: NetworkConfig, data: Data) -> Sampler:
     """The sampler of the problem that `config` names."""
     kinds: dict[str, Any] = {
-        "tsp": TspPieces, "atsp": AtspPieces, "cvrp": CvrpPieces, "op": OpPieces, "kp": KpPieces
+        "tsp": TspPieces, "atsp": AtspPieces, "cvrp": CvrpPieces, "cvrptw": CvrptwPieces, "op": OpPieces,
+        "kp": KpPieces,
     }  # fmt: skip
     made: Sampler = kinds[config.problem](config, data)
     return made

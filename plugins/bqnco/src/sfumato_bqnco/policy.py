@@ -131,6 +131,6 @@ class BQPolicy:
             )
         if width > 1:
             return decode.beam(self.scorer, env, width, merge=merge)
-        if n_symmetries > 1 and env.problem in ("tsp", "cvrp", "op"):
+        if n_symmetries > 1 and env.problem in ("tsp", "cvrp", "cvrptw", "op"):
             return decode.symmetries(self.scorer, env, n_symmetries)
         return decode.greedy(self.scorer, env)

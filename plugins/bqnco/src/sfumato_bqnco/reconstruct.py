@@ -96,7 +96,7 @@ class Tours:
 
 @define(eq=False)
 class RouteSets:
-    """Routes of the CVRP: a list of routes per item. Pieces are groups of routes that are neighbours by angle."""
+    """Routes of the CVRP or CVRPTW: a list of routes per item. Pieces are groups of routes that are neighbours by angle."""
 
     env: Any
     routes: list[list[list[int]]]
@@ -110,6 +110,14 @@ class RouteSets:
         inst = torch.full((len(path) - 1,), b)
         return float(self.env.distance(inst, path[:-1], path[1:]).sum())
 
+    def _clock(self, b: int, prefix: list[int]) -> float:
+        """When the last customer of `prefix`, driven from the depot at its opening, can be left."""
+        clock, at = float(self.env.early[b, 0]), 0
+        for v in prefix:
+            arrival = clock + float(self.env.distance(torch.tensor(b), torch.tensor(at), torch.tensor(v)))
+            clock, at = max(arrival, float(self.env.early[b, v])) + float(self.env.service[b, v]), v
+        return clock
+
     def pieces(self, rng: np.random.Generator, share: float) -> tuple[State, Any] | None:
         """Groups of whole routes with about share * N customers; half of them keep a prefix of their first route."""
         context: list[tuple[int, list[int], list[list[int]], float]] = []
@@ -121,7 +129,9 @@ class RouteSets:
             order = np.roll(order, -int(rng.integers(len(order))))
             group: list[list[int]] = []
             for i in order:
-                group.append(list(routes[i]) if rng.random() < 0.5 else routes[i][::-1])
+                # Time runs one way: routes with windows keep their direction.
+                flip = rng.random() < 0.5 and self.env.problem == "cvrp"
+                group.append(routes[i][::-1] if flip else list(routes[i]))
                 if sum(map(len, group)) >= target or i == order[-1]:
                     rng.shuffle(group)
                     cut = int(rng.integers(len(group[0]))) if rng.random() < 0.5 else 0
@@ -143,9 +153,12 @@ class RouteSets:
             inst = torch.full((len(path) - 1,), b)
             head.append(float(self.env.distance(inst, path[:-1], path[1:]).sum()) if prefix else 0.0)
         inst = torch.tensor([c[0] for c in context])
+        timed = {}
+        if self.env.problem == "cvrptw":
+            timed["clock"] = torch.tensor([self._clock(b, prefix) for b, prefix, *_ in context]).double()
         state = self.env.path_state(
             inst, torch.tensor(origin), torch.zeros_like(inst), torch.from_numpy(rem), torch.tensor(left).double(),
-            torch.tensor(count),
+            torch.tensor(count), **timed,
         )  # fmt: skip
         state.sym = torch.from_numpy(rng.integers(8, size=len(context)))
         return state, (context, head)
@@ -294,7 +307,7 @@ def plans(problem: str, found: Solutions) -> list[Plan]:
     out: list[Plan] = []
     for row in range(len(found.cost)):
         nodes = [int(v) for v in found.nodes[row] if v >= 0]
-        if problem == "cvrp":
+        if problem in ("cvrp", "cvrptw"):
             out.append(split_routes(found.nodes[row], found.flags[row]))
         else:
             out.append([0, *nodes] if problem in ("tsp", "atsp") else nodes)
@@ -305,7 +318,7 @@ def incumbents(env: Environment, solutions: list[Plan]) -> Incumbents:
     """Wrap complete solutions, one for each instance of `env`, for re-construction."""
     if env.problem in ("tsp", "atsp"):
         return Tours(env, np.array(solutions, dtype=np.int64), env.problem == "tsp")
-    kinds: dict[str, Any] = {"cvrp": RouteSets, "op": Paths, "kp": ItemSets}
+    kinds: dict[str, Any] = {"cvrp": RouteSets, "cvrptw": RouteSets, "op": Paths, "kp": ItemSets}
     made: Incumbents = kinds[env.problem](env, [list(s) for s in solutions])
     return made
 

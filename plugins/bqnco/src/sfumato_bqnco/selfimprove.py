@@ -46,7 +46,7 @@ def labels_of(problem: str, arrays: Mapping[str, Any], plans: list[Plan]) -> Dat
     if problem in ("tsp", "atsp"):
         return data | {"tour": np.array(plans, dtype=np.int16)}
     n = len(data["xy"][0]) if "xy" in data else len(data["value"][0])
-    if problem == "cvrp":
+    if problem in ("cvrp", "cvrptw"):
         seq, starts = np.zeros((count, n - 1), np.int16), np.zeros((count, n - 1), np.bool_)
         for b, routes in enumerate(plans):
             seq[b] = [v for r in routes for v in r]

@@ -198,7 +198,7 @@ class _Run:
             if self.best is None:
                 raise BqncoError(f"{problem} has no construction for a time limit of 0; allow some seconds")
             return
-        if problem != "kp" and problem != "cvrptw":
+        if problem != "kp":
             self._try_policy(path, max(width, 1))
         improve = IMPROVE[problem]
         if problem == "kp":
