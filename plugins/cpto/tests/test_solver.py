@@ -65,6 +65,38 @@ def test_six_shared_points_bring_the_segment_together():
     assert plan.gap <= 0.002
 
 
+@pytest.mark.parametrize(("shared", "most"), [(5, (0.01, 0.12)), (6, (0.0006, 0.0085))])
+def test_candidates_stay_together_to_the_end_of_the_segment_as_far_as_asked(shared, most):
+    loose = CPTOSolver(PlannerSettings(bounds=BOUNDS, shared_points=shared, segment_gap=(np.inf, np.inf)))
+    bound = CPTOSolver(PlannerSettings(bounds=BOUNDS, shared_points=shared, segment_gap=most))
+    rng = np.random.default_rng(2)
+    farther = 0
+    for _ in range(60):
+        arguments = scene(rng, 5)
+        before, after = loose.plan(*arguments), bound.plan(*arguments)
+        assert after.status.is_feasible == before.status.is_feasible
+        if not after.status.is_feasible:
+            continue
+        farther += before.gap > most[0]
+        assert after.gap <= most[0]
+        speeds = after.velocity[:, :, :5]
+        assert np.sqrt(((speeds[:, None] - speeds[None]) ** 2).sum(axis=2)).max() <= most[1]
+        assert after.cost <= 1.02 * before.cost
+        assert after.excess <= 1e-9
+    assert farther >= 1
+
+
+def test_a_candidate_that_fails_starts_anew_without_taking_back_what_the_others_reached(solver):
+    # In these scenes different candidates fail at different starts; each has one that is safe.
+    for seed, numbers in ((1, (28, 78, 148)), (4, (45, 147)), (9, (22, 128))):
+        rng = np.random.default_rng(seed)
+        scenes = [scene(rng, 5, dense=True) for _ in range(max(numbers) + 1)]
+        for number in numbers:
+            plan = solver.plan(*scenes[number])
+            assert plan.status.is_feasible, (seed, number)
+            assert plan.attempts > 2
+
+
 @pytest.mark.optional
 @pytest.mark.parametrize("n_candidates", [2, 5])
 def test_one_program_of_the_polish_agrees_with_clarabel(solver, n_candidates):
@@ -75,8 +107,6 @@ def test_one_program_of_the_polish_agrees_with_clarabel(solver, n_candidates):
     rng = np.random.default_rng(11)
     for _ in range(3):
         problem = solver.build(*scene(rng, n_candidates))
-        plan = solver.plan(*scene(rng, n_candidates))
-        del plan
         from sfumato_cpto.coldstart import roll_out
 
         start = roll_out(t, problem).reshape(2 * n_candidates, -1) @ t.samples

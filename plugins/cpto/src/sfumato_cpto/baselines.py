@@ -19,9 +19,8 @@ from sfumato_cpto import coldstart, convex
 from sfumato_cpto.driver import Driver
 from sfumato_cpto.hypotheses import Situation
 from sfumato_cpto.nlp import EliminatedNlp
-from sfumato_cpto.problem import Hypotheses, InputError, Problem
+from sfumato_cpto.problem import Hypotheses, Problem
 from sfumato_cpto.solver import CPTOSolver, Plan
-from sfumato_cpto.statuses import Status
 
 
 def _only(situation: Situation, present: np.ndarray, row: int) -> Situation:
@@ -90,15 +89,12 @@ class _JointDriver(Driver):
     def solve(self, situation: Situation, previous: Plan | None) -> Plan:
         begun = time.monotonic()
         solver = self.solver
-        try:
-            problem = solver.build(
-                situation.state, situation.obstacles, situation.hypotheses, situation.bounds
-            )
-        except InputError as error:
-            return solver._empty(Status.BAD_INPUT, str(error), None, begun)
-        brake = solver._fallback(problem, previous)
-        if problem.start_excess > 0.0:
-            return solver._empty(Status.START_OUT_OF_BOUNDS, "", brake, begun)
+        posed = solver.pose(
+            situation.state, situation.obstacles, situation.hypotheses, situation.bounds, previous, begun
+        )
+        if isinstance(posed, Plan):
+            return posed
+        problem, brake = posed
         guess = None if previous is None else solver.warm_guess(problem, previous, self._elapsed)
         if guess is None:
             guess = coldstart.roll_out(solver.transcription, problem)

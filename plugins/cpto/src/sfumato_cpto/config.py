@@ -80,11 +80,14 @@ class PlannerSettings:
         shared_points: m, control points shared exactly when `consensus` is "control-points".
         consensus: "control-points" shares m control points exactly; "admm" pulls the first N_c positions,
             velocities and accelerations together by a penalty, as the paper does.
+        segment_gap: how far candidates may be apart at the end of the shared segment, m, and in velocity there, m/s; plans
+            that exceed it are polished once more with the segment's end boxed in. Infinite: as the shared points leave it.
         gamma: barrier rate at the first and the last sample; linear in between.
         projection: how the distances are projected on the barrier set: "forward" (clamp along time),
             "exact" (nearest point), or "previous-iterate" (the released code's rule, for comparison).
         relaxation: over-relaxation alpha of the bounds block.
-        stages: ADMM runs, tried in order until the polished plan is feasible.
+        stages: ADMM runs. The first begins every cycle; where its polished plan is not feasible, candidates that fail start
+            anew, and then the further stages run for all.
         polish_steps: most convex programs the polish may solve after one stage.
         polish_tolerance: relative decrease of the cost at which the polish stops.
         barrier_rows: impose the barrier condition along time in the polish, not only h >= 0.
@@ -104,6 +107,7 @@ class PlannerSettings:
     n_consensus: int = attrs.field(default=5, validator=v.ge(1))
     shared_points: int = attrs.field(default=5, validator=v.ge(3))
     consensus: str = attrs.field(default="control-points", validator=v.in_(("control-points", "admm")))
+    segment_gap: tuple[float, float] = (0.01, 0.12)
     gamma: tuple[float, float] = (0.2, 1.0)
     projection: str = attrs.field(
         default="forward", validator=v.in_(("forward", "exact", "previous-iterate"))
@@ -136,6 +140,10 @@ class PlannerSettings:
         low, high = self.gamma
         if not (0.0 < low <= 1.0 and 0.0 < high <= 1.0):
             raise ValueError(f"expected barrier rates gamma in (0, 1], got {self.gamma}; 1 means h >= 0 only")
+        if len(self.segment_gap) != 2 or not all(gap > 0.0 for gap in self.segment_gap):
+            raise ValueError(
+                f"expected segment_gap = (m, m/s), both positive, got {self.segment_gap}; inf means no limit"
+            )
         if not self.stages:
             raise ValueError(
                 "expected at least one stage, got none; give Stage(iterations=0) for polish alone"

@@ -83,7 +83,7 @@ class Driver:
     def _blind(self, fault: str, begun: float) -> tuple[float, float]:
         # Nothing that can be planned on was observed: brake straight on from what was last commanded, and go on.
         settings = self.solver.settings
-        plan = self.solver._empty(Status.BAD_INPUT, fault, None, time.monotonic())
+        plan = self.solver.without_curves(Status.BAD_INPUT, fault, None, time.monotonic())
         last = self.log[-1]["driven"][0] if self.log else 0.0
         command = (max(last - settings.brake * settings.dt, 0.0), 0.0)
         self._elapsed += 1

@@ -21,7 +21,7 @@ from sfumato_cpto import coldstart
 from sfumato_cpto.admm import Array
 from sfumato_cpto.driver import Driver
 from sfumato_cpto.hypotheses import Situation
-from sfumato_cpto.problem import Hypotheses, InputError, Problem
+from sfumato_cpto.problem import Hypotheses, Problem
 from sfumato_cpto.safety import Certificate
 from sfumato_cpto.simulator.geometry import overlap
 from sfumato_cpto.solver import Plan
@@ -145,12 +145,13 @@ class RuleDriver(Driver):
         """Roll out, score, choose."""
         begun = time.monotonic()
         solver = self.solver
-        try:
-            problem = solver.build(
-                situation.state, situation.obstacles, situation.hypotheses, situation.bounds
-            )
-        except InputError as error:
-            return solver._empty(Status.BAD_INPUT, str(error), None, begun)
+        posed = solver.pose(
+            situation.state, situation.obstacles, situation.hypotheses, situation.bounds, previous, begun,
+            start_within_bounds=False,
+        )  # fmt: skip
+        if isinstance(posed, Plan):
+            return posed
+        problem, brake = posed
         own = np.asarray(self._public["size"], dtype=float)
         users = np.array([self.interpreter.size_of(int(j), situation) for j in situation.user]).reshape(-1, 2)
         dt = solver.settings.dt
@@ -158,7 +159,6 @@ class RuleDriver(Driver):
         value, contact = score(problem, proposals, users, own, dt)
         best = int(np.argmax(np.where(value > 0.0, value, contact * 1e-3 - 1.0)))
         path = proposals.position[best]
-        brake = solver._fallback(problem, previous)
         speed = float(proposals.speed[best, 1])
         if contact[best] < EMERGENCY_SECONDS:
             speed = max(situation.state.speed - EMERGENCY_BRAKE * dt, 0.0)

@@ -172,16 +172,10 @@ class CPTOSolver:
         Returns: a Plan. Never raises on bad input: the status says BAD_INPUT and the message why.
         """
         begun = time.monotonic()
-        try:
-            if not isinstance(state, State):
-                state = State(*np.asarray(state, dtype=float).tolist())
-            problem = self.build(state, obstacles, hypotheses, bounds)
-        except (InputError, TypeError, ValueError) as error:
-            return self._empty(Status.BAD_INPUT, str(error), None, begun)
-        brake = self._fallback(problem, previous)
-        if problem.start_excess > 0.0:
-            message = f"the start breaks a bound by {problem.start_excess:.3g} more than its tolerance"
-            return self._empty(Status.START_OUT_OF_BOUNDS, message, brake, begun)
+        posed = self.pose(state, obstacles, hypotheses, bounds, previous, begun)
+        if isinstance(posed, Plan):
+            return posed
+        problem, brake = posed
         limit = None if deadline is None else begun + deadline - RESERVE_SECONDS
         certain = problem.present.all(axis=0) if problem.n_obstacles else np.zeros(0, dtype=bool)
         inside = bool((start_distance(problem)[certain] < 1.0).any())
@@ -189,7 +183,7 @@ class CPTOSolver:
             problem, previous, elapsed, limit, inside
         )
         if best is None:
-            return self._empty(Status.TIME_LIMIT, "", brake, begun)
+            return self.without_curves(Status.TIME_LIMIT, "", brake, begun)
         sample = best.sample
         min_h = least_h(problem, sample)
         excess = bound_excess(problem, sample, self.settings.n_samples)
@@ -217,6 +211,32 @@ class CPTOSolver:
             residuals,
             begun,
         )
+
+    def pose(
+        self,
+        state: State,
+        obstacles: Obstacles,
+        hypotheses: Hypotheses,
+        bounds: Bounds | None,
+        previous: Plan | None,
+        begun: float,
+        start_within_bounds: bool = True,
+    ) -> tuple[Problem, Fallback] | Plan:
+        """Return the problem and its braking manoeuvre, or the plan that answers what cannot be planned on.
+
+        Arguments: begun: `time.monotonic()` of the call; start_within_bounds: whether a start beyond its bounds is such a case.
+        """
+        try:
+            if not isinstance(state, State):
+                state = State(*np.asarray(state, dtype=float).tolist())
+            problem = self.build(state, obstacles, hypotheses, bounds)
+        except (InputError, TypeError, ValueError) as error:
+            return self.without_curves(Status.BAD_INPUT, str(error), None, begun)
+        brake = self._fallback(problem, previous)
+        if start_within_bounds and problem.start_excess > 0.0:
+            message = f"the start breaks a bound by {problem.start_excess:.3g} more than its tolerance"
+            return self.without_curves(Status.START_OUT_OF_BOUNDS, message, brake, begun)
+        return problem, brake
 
     def check(self, problem: Problem, coef: Array, brake: Fallback, begun: float) -> Plan:
         """Return foreign coefficients [2 C, n + 1] as a Plan, judged by the same tests as our own curves."""
@@ -246,20 +266,14 @@ class CPTOSolver:
         cold = guess is None
         if guess is None:
             guess = coldstart.roll_out(t, problem)
-        first = guess
+        first = kept = guess
+        reached = np.full(problem.n_candidates, -np.inf)  # least h of each candidate's best start so far
         best: Polished | None = None
         iterations = programs = attempts = 0
         residuals = np.zeros(6)
         late = False
         slowest = 0.0
-        plans: list[tuple[Stage, str]] = [(stage, "guess") for stage in s.stages]
-        last = s.stages[-1]
-        if not cold:
-            plans.insert(1, (s.stages[0], "cold"))
-        # The polish cannot go from before to behind somebody who crosses; a start from behind it can keep.
-        plans.insert(1, (self._polish_alone, "give way"))
-        plans += [(last, "timid"), (self._polish_alone, "timid"), (self._polish_alone, "stop")]
-        for stage, start in plans:
+        for stage, start in self._attempts(cold):
             now = time.monotonic()
             if limit is not None and attempts and now + slowest > limit:
                 late = True
@@ -268,8 +282,8 @@ class CPTOSolver:
                 guess = first
             elif start == "cold":
                 guess = first = coldstart.roll_out(t, problem)
-            elif best is not None:
-                guess = self._timid(problem, best, guess, start)
+            else:
+                guess = self._anew(problem, reached, kept, start)
             factors = t.factors(stage, problem.n_obstacles, problem.bounded)
             state = admm.initial_state(t, problem, guess)
             done, residuals = self._admm(
@@ -280,26 +294,74 @@ class CPTOSolver:
             iterations += done
             programs += found.programs
             slowest = max(slowest, time.monotonic() - now)
-            if (
-                best is None
-                or found.feasible
-                or least_h(problem, found.sample).min() > least_h(problem, best.sample).min()
-            ):
+            h = least_h(problem, found.sample)
+            if best is None or found.feasible or h.min() > least_h(problem, best.sample).min():
                 best = found
+            better = (reached < FEASIBLE_H) & (h > reached)
+            reached = np.where(better, h, reached)
+            kept = np.where(better[None, :, None], guess, kept)
             if found.feasible or once:
                 break
             # Where bounds and start alone contradict each other, another start cannot help.
             if attempts == 1 and (problem.n_obstacles == 0 or self._box_is_empty(problem, found.sample)):
                 break
+        if best is not None and best.feasible and not late:
+            narrower = self._narrowed(problem, best, limit)
+            programs += narrower.programs if narrower is not best else 0
+            best = narrower
         return best, iterations, programs, attempts, residuals, late
 
-    def _timid(self, problem: Problem, found: Polished, guess: Array, how: str) -> Array:
-        # Only candidates that still touch something start again: giving way, or from their present line and slowing down.
-        bad = least_h(problem, found.sample) < FEASIBLE_H
-        hold = coldstart.roll_out(
+    def _attempts(self, cold: bool) -> list[tuple[Stage, str]]:
+        # What is tried in turn, with its start. The polish cannot go from before to behind somebody who crosses; a start from
+        # behind it can keep. Cheap restarts of the candidates that fail come before another run of the ADMM for all.
+        first, *further = self.settings.stages
+        alone = self._polish_alone
+        return [
+            (first, "guess"),
+            (alone, "give way"),
+            *([] if cold else [(first, "cold")]),
+            (alone, "timid"),
+            (alone, "stop"),
+            *((stage, "guess") for stage in further),
+            (self.settings.stages[-1], "timid"),
+        ]
+
+    def _anew(self, problem: Problem, reached: Array, kept: Array, how: str) -> Array:
+        # Only candidates that still touch something start again; what one of them has reached is not given up for the others.
+        bad = reached < FEASIBLE_H
+        anew = coldstart.roll_out(
             self.transcription, problem, hold=how == "timid", stop=how == "stop", gives_way=how == "give way"
         )
-        return np.where((bad if bad.any() else ~bad)[None, :, None], hold, guess)
+        return np.where((bad if bad.any() else ~bad)[None, :, None], anew, kept)
+
+    def _narrowed(self, problem: Problem, best: Polished, limit: float | None) -> Polished:
+        # Where the candidates part too early, the end of the segment is boxed in about its middle and polished again.
+        s, c, n = self.settings, problem.n_candidates, self.settings.n_samples
+        last = s.n_consensus - 1
+        if c == 1 or (limit is not None and time.monotonic() > limit):
+            return best
+        low, high = problem.low.copy(), problem.high.copy()
+        bounded = problem.bounded.copy()
+        sample = best.sample.reshape(2, c, 4 * n)
+        narrow = False
+        for group, most in enumerate(s.segment_gap):
+            at = group * n + last
+            least, greatest = sample[:, :, at].min(axis=1), sample[:, :, at].max(axis=1)
+            spread = float(np.hypot(*(greatest - least)))
+            if spread <= most:
+                continue
+            narrow = True
+            middle, half = 0.5 * (greatest + least), 0.5 * (greatest - least) * (1.0 - 1e-6) * most / spread
+            for axis in range(2):
+                rows = slice(axis * c, (axis + 1) * c)
+                low[rows, at] = np.maximum(low[rows, at], middle[axis] - half[axis])
+                high[rows, at] = np.minimum(high[rows, at], middle[axis] + half[axis])
+                bounded[axis, group] = True
+        if not narrow:
+            return best
+        boxed = attrs.evolve(problem, low=low, high=high, bounded=bounded)
+        found = self.polisher.run(boxed, best.sample, s.polish_steps, limit)
+        return found if found.feasible else best
 
     def _box_is_empty(self, problem: Problem, sample: Array) -> bool:
         free = attrs.evolve(
@@ -310,7 +372,8 @@ class CPTOSolver:
         )
         return not self.polisher.run(free, sample, 1).feasible
 
-    def _empty(self, status: Status, message: str, brake: Fallback | None, begun: float) -> Plan:
+    def without_curves(self, status: Status, message: str, brake: Fallback | None, begun: float) -> Plan:
+        """Return a plan that holds an outcome and the braking manoeuvre alone; begun: `time.monotonic()` of the call."""
         n = self.settings.n_samples
         nothing = np.zeros((0, 2, n))
         return Plan(
