@@ -9,17 +9,19 @@ import pytest
 from click.testing import CliRunner
 from sfumato_crossings.figures import main
 
-from sfumato import plugins
+from sfumato import config, plugins
 from sfumato.cli import cli
-from sfumato.errors import UnknownName
+from sfumato.errors import BackendUnavailable, UnknownName
 from sfumato.experiment import Experiment
+from sfumato.runtimes import Direct
 
 ROOT = Path(__file__).parents[1]
 PIECES = {
     "cartpole": '[[task]]\nuse = "crossings/cartpole"\nmax_steps = 40\n[[solver]]\nuse = "vopp/planner"\nseconds = "none"\n'
     "max_steps = 2000\nn_episodes = 200\nn_particles = 200\n",
     "knapsack": 'backend = "numpy"\n[[task]]\nuse = "opaque-knapsack/micro"\npomdp_model = true\n[[solver]]\nuse = "vopp/planner"\nseconds = "none"\n'
-    'max_episodes = 100\nn_episodes = 50\nn_particles = 100\n[[solver]]\nuse = "opaque-knapsack/expert"\npolicy = "greedy"\n',
+    'max_episodes = 100\nn_episodes = 50\nn_particles = 100\n[[solver]]\nuse = "opaque-knapsack/expert"\npolicy = "greedy"\n'
+    '[[solver]]\nuse = "crossings/endgame"\n',
     "tuned": '[[task]]\nuse = "vopp/tiger"\nmax_steps = 5\n[[solver]]\nuse = "ofs/tuned"\nsolver = "vopp/planner"\n'
     'setting = "max_episodes"\nvalues = [20, 40]\nsettings = {seconds = "none", n_episodes = 20}\ndeadline_seconds = 0.05\n'
     'clock = "cpu"\n[[solver]]\nuse = "vopp/planner"\nseconds = "none"\nn_episodes = 20\nmax_episodes = 20\n',
@@ -31,15 +33,25 @@ FILES = sorted(path for path in ROOT.glob("*.toml") if path.name != "pyproject.t
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_an_experiment_file_names_what_is_there(path):
-    """Tasks, solvers and settings resolve; a file that needs Stable-Baselines3 says so."""
-    experiment = Experiment.from_toml(path)
+    """Tasks, solvers and settings resolve, and no solver declines its task; a file that needs an extra says so."""
+    experiment, registry = Experiment.from_toml(path), plugins.Registry()
     try:
-        jobs = experiment.jobs(plugins.Registry())
+        jobs = experiment.jobs(registry)
     except UnknownName as error:
         if "sb3/" in str(error):
             pytest.skip("sfumato-sb3 is not installed; it is an example of its own")
         raise
+    except BackendUnavailable as error:
+        if "torch" in str(error):
+            pytest.skip("torch is not installed; the learners need it")
+        raise
     assert len(jobs) == len(experiment.tasks) * len(experiment.solvers)
+    for job in jobs:
+        task, solver = (
+            plugins.build(registry.find(kind, ref.name), ref.settings, config.structure)
+            for kind, ref in (("task", job.spec.task), ("solver", job.spec.solver))
+        )
+        assert solver.supports(task, Direct()) is None
 
 
 @pytest.mark.parametrize("name", sorted(PIECES))

@@ -22,3 +22,22 @@ class CartPoleConfig:
     angle_mark: float = attrs.field(default=0.02, validator=v.gt(0), metadata={"help": "rad between encoder marks"})
     history: int = attrs.field(default=1, validator=v.ge(1), metadata={"help": "readings shown at once"})
     max_steps: int = attrs.field(default=500, validator=v.ge(1), metadata={"help": "step limit of an episode"})
+
+
+@attrs.frozen(kw_only=True)
+class EndgameConfig:
+    """How the exact player of Opaque Knapsack spends its budget.
+
+    Attributes:
+        share: part of the inspection budget that it uses, rounded to whole items, one at least.
+        classes: `hidden`, or `told`: it reads the allowed classes, which makes it the best that anybody can do with these items.
+        gap: width, in value, of the bracket at which the search stops.
+        max_trials: the most trials of the search.
+    """
+
+    share: float = attrs.field(default=1.0, validator=[v.gt(0), v.le(1)], metadata={"help": "part of the budget that is used"})
+    classes: str = attrs.field(
+        default="hidden", validator=v.in_(("hidden", "told")), metadata={"help": "whether it reads the allowed classes"}
+    )
+    gap: float = attrs.field(default=0.5, validator=v.gt(0), metadata={"help": "value at which the bracket is narrow enough"})
+    max_trials: int = attrs.field(default=300, validator=v.ge(1), metadata={"help": "most trials of the search"})

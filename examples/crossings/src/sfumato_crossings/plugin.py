@@ -18,3 +18,18 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         source="Barto, Sutton, Anderson 1983",
         backends=(BackendSpec("gymnasium"),),
     )
+    yield ComponentSpec(
+        "solver",
+        "crossings/endgame",
+        target="sfumato_crossings.endgame:EndgameSolver",
+        config="sfumato_crossings.config:EndgameConfig",
+        summary="Plays Opaque Knapsack by near-exact search once the inspections are spent, and brackets what can be had",
+        source="Smith and Simmons 2005, through vopp/sarsop",
+        backends=(BackendSpec("numpy", requires=("numba",)),),
+    )
+    yield ComponentSpec(
+        "evaluator",
+        "crossings/bracket",
+        target="sfumato_crossings.endgame:BracketEvaluator",
+        summary="The bounds that crossings/endgame claims to have proved",
+    )
