@@ -35,6 +35,7 @@ def test_doctor_names_what_is_missing(sfumato):
     """And plugins add their own findings."""
     shown = sfumato("doctor", "--no-devices").stdout
     assert "toys are in the box" in shown
+    assert "not installed Components" not in shown
     assert "numpy" in shown
 
 
@@ -113,6 +114,8 @@ def test_shards_together_give_the_figures_of_the_whole(sfumato):
         (("run", "vopq/tiger", "--solver", "vopq/qmdp"), 2, "no task 'vopq/tiger': no plugin 'vopq' is installed (pip install sfumato-vopq, "),
         (("run", "toys/bandit", "--solver", "toys/greedy", "--runtime", "runtime-odd/x"), 2, "pip install -e plugins/runtime_odd)"),
         (("vrptw", "solve", "x.vrp"), 2, "If it is a plugin's: no plugin 'vrptw' is installed (pip install sfumato-vrptw"),
+        (("check", "my_planner"), 2, "install it first: pip install -e ./sfumato-my-planner"),
+        (("compare", "a", "b"), 2, "store holds no finished run. 'sfumato run' makes some"),
         (("check", "my-planner"), 2, "If you have just made it, install it first: pip install -e ./sfumato-my-planner"),
     ],
 )
@@ -121,6 +124,26 @@ def test_a_mistake_is_explained_with_the_right_exit_status(sfumato, words, statu
     done = sfumato(*words, check=status)
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_without_plugins_it_is_said_how_to_come_by_one(sfumato):
+    """Where they are listed and where their claims would be run; with one it is not."""
+    bare = {"PYTHONPATH": ""}
+    for words in (("list",), ("reproduce",)):
+        assert "pip install sfumato-ofs" in sfumato(*words, check=0, env=bare).stderr
+        assert "pip install" not in sfumato("list", check=0).stderr
+
+
+def test_a_run_that_lacked_a_file_is_not_told_to_ask_for_a_retry(sfumato, tmp_path):
+    """It is tried again by itself."""
+    words = ("run", "toys/file", "--solver", "toys/noop")
+    empty = {"XDG_DATA_HOME": str(tmp_path / "none"), "SFUMATO_DATA": ""}
+    said = sfumato(*words, check=1, env=empty).stderr
+    assert "DataMissing" in said
+    assert "--retry" not in said
+    assert "run the experiment again" in said
+    (tmp_path / "figure.txt").write_text("1.5")
+    sfumato(*words, "--data-dir", str(tmp_path), check=0, env=empty)
 
 
 def test_an_absent_plugin_is_named_before_names_of_others(sfumato):

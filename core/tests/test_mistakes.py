@@ -52,6 +52,13 @@ def test_a_slip_is_answered_with_what_was_wanted_and_got(words, said):
     assert "\n" not in answer
 
 
+def test_a_plugins_own_words_are_left_alone():
+    """They are about something else than its options; words about usage end before the advice begins."""
+    assert explain(click.ClickException("no file was fetched, see /x/y.data")) == "no file was fetched, see /x/y.data"
+    said = explain(click.UsageError("give one of --a and --b"))
+    assert said == "give one of --a and --b. --help shows what a command takes."
+
+
 def test_the_command_line_says_so_and_exits_with_2(sfumato):
     """The program's own commands, and none at all."""
     done = sfumato("completion", "fisch", check=2)

@@ -161,6 +161,24 @@ def test_metrics_that_are_not_numbers_are_shown_and_do_not_break_the_page(sfumat
         json.loads(plot, parse_constant=lambda word: pytest.fail(f"{word} in a plot"))
 
 
+def test_of_many_figures_paper_shows_the_first_and_says_so(sfumato, tmp_path, runs):
+    """A page is no wider than paper; the screen has all of them, and so has a run's own page."""
+
+    def multiply(record):
+        record["figures"] = [{**record["figures"][0], "name": f"figure-{k}"} for k in range(12)]
+
+    run_id = crafted(tmp_path / "store", multiply)
+    sfumato("report", "-o", str(tmp_path / "site"), check=0)
+    index = page(tmp_path)
+    (task,) = re.findall(r'<h2 id="toys/bandit">.*?</table>', index, re.S)
+    assert 'class="sortable filterable many"' in task
+    assert "the first 9 of " in task
+    assert "figure-11" in task
+    assert "figure-11" in page(tmp_path, f"runs/{run_id}.html")
+    (few,) = re.findall(r'<h2 id="toys/coin">.*?</table>', index, re.S)
+    assert "many" not in few
+
+
 def test_markup_in_a_record_is_shown_as_text_by_view(sfumato, tmp_path, runs):
     """The name of a task, a solver and its plugin, a label, an error, a unit: somebody else may have written the store."""
 

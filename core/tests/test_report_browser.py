@@ -242,6 +242,9 @@ def test_paper_shows_all_of_the_page_in_light_colours(site, browse):
     assert browser.js("document.querySelectorAll('.playback .frame:not([hidden])').length") == 4
     assert browser.js("document.querySelectorAll('details:not([open])').length") == 0
     assert browser.js("[...document.querySelectorAll('.plot .main-svg')].every((e) => e.getBoundingClientRect().width <= 700)")
+    # A film may be cut between its frames, else it takes a new page and leaves the rest of the one before blank.
+    assert browser.js("getComputedStyle(document.querySelector('figure.playback')).breakInside") == "auto"
+    assert browser.js("[...document.querySelectorAll('.playback .frame')].every((e) => getComputedStyle(e).breakInside === 'avoid')")
     browser("Emulation.setEmulatedMedia", media="")
     browser.js("dispatchEvent(new Event('afterprint'))")
     assert browser.js("document.documentElement.dataset.theme") == "dark"

@@ -126,18 +126,16 @@ def aggregate(
         said = ", ".join(f"{task}: {n}" for task, n in zip(tasks, sizes, strict=True))
         raise UsageError(f"the tasks have unequal numbers of items ({said}), and would not weigh alike. Run all with the same --seeds.")
     ((unit, direction),) = kinds
+    settings = tuple(told.get((side.task, side.world), "") for side, _ in pairs)
     first, second = pairs[0]
     made = []
     for statistic in statistics:
         of = _statistic(statistic, target, -1.0 if direction == "min" else 1.0)
         ours = _figures(strata, of, plain_mean=statistic == "mean")
         name = f"optimality gap to {target:g}" if statistic == "optimality gap" else statistic
-        made.append(
-            Aggregate(
-                tuple(tasks), metric, unit, "min" if statistic == "optimality gap" else direction, name, first.label,
-                second.label, sum(sizes), *ours, tuple(told.get((side.task, side.world), "") for side, _ in pairs),
-            )  # fmt: skip
-        )
+        kept = "min" if statistic == "optimality gap" else direction
+        one = Aggregate(tuple(tasks), metric, unit, kept, name, first.label, second.label, sum(sizes), *ours)
+        made.append(attrs.evolve(one, settings=settings))
     return made
 
 

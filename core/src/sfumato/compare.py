@@ -99,7 +99,9 @@ def select(store: Store, name: str) -> list[RunRecord]:
         if found:
             return [record for s in found if (record := store.record(s.run_id)) is not None]
     known = sorted({s.solver for s in runs} | {s.label for s in runs})
-    raise UnknownName(f"no finished run named {name!r} in {store.root}.{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}.")
+    if not known:
+        raise UnknownName(f"{store.root} holds no finished run. 'sfumato run' makes some; --store DIR names another folder.")
+    raise UnknownName(f"no finished run named {name!r} in {store.root}.{did_you_mean(name, known)} Known: {', '.join(known)}.")
 
 
 def sides(store: Store, records: Iterable[RunRecord], label: str) -> list[Side]:

@@ -93,6 +93,10 @@ class Registry:
 
     # ------------------------------------------------------------------ tier 2: the light module
 
+    def spelled(self, name: str) -> str:
+        """Return a plugin's name as it is registered: `runtime_stateless`, as its folder is called, has a dash there."""
+        return dashed if name not in self.plugins and (dashed := name.replace("_", "-")) in self.plugins else name
+
     def load(self, name: str) -> Plugin | None:
         """Import the light module of one plugin, once; return None when no such plugin is installed."""
         plugin = self.plugins.get(name)

@@ -19,9 +19,8 @@ from sfumato.experiment import components_of, is_exclusive
 from sfumato.plugins import Registry
 from sfumato.provenance import code_digest
 from sfumato.records import RunRecord, Status
-from sfumato.runner import LACKING
 from sfumato.store import Store
-from sfumato.supervisor import Job, Lane
+from sfumato.supervisor import LACKING, Job, Lane
 from sfumato.trace import read_trace
 
 LEVEL = 0.001

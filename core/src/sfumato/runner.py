@@ -15,12 +15,9 @@ from sfumato.index import Index, Summary
 from sfumato.records import RunRecord, Status
 from sfumato.staleness import Staleness
 from sfumato.store import Store, canonical
-from sfumato.supervisor import MAX_INTERRUPTIONS, Job
+from sfumato.supervisor import LACKING, MAX_INTERRUPTIONS, Job
 
 SETTLED = (Status.OK, Status.UNSUPPORTED)
-
-LACKING = ("DataMissing", "BackendUnavailable")
-"""Errors of runs that never began, for want of a file or a library."""
 
 Verdict = Literal["new", "again", "kept", "failed before", "stale"]
 

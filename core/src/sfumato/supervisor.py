@@ -21,6 +21,8 @@ from sfumato.provenance import now
 from sfumato.records import Figure, RunRecord, RunSpec, Status
 from sfumato.store import STOPPED, Store
 
+LACKING = ("DataMissing", "BackendUnavailable")
+"""Errors of runs that never began, for want of a file or a library; such a run is tried again always."""
 MAX_INTERRUPTIONS = 3
 """An interrupted run is tried again so many times by itself."""
 WAIT_SECONDS = 0.2
@@ -273,6 +275,13 @@ def run(
     return Lane("run").make(store, job, on_progress, stop or threading.Event())
 
 
+def _advice(status: Status, error: str) -> str:
+    """Return what to do about a run that did not end well; "" for one that did."""
+    if status is Status.FAILED and error.startswith(LACKING):
+        return "Then run the experiment again: what was lacking is looked for anew."
+    return "" if status is Status.OK else status.advice
+
+
 def _record(job: Job, outcome: dict[str, Any] | Verdict, started: str, process: Mapping[str, Any]) -> RunRecord:
     if isinstance(outcome, tuple):
         (status, error), outcome = outcome, {}
@@ -284,7 +293,7 @@ def _record(job: Job, outcome: dict[str, Any] | Verdict, started: str, process: 
         spec=job.spec,
         status=status,
         error=error,
-        advice="" if status is Status.OK else status.advice,
+        advice=_advice(status, error),
         started=started,
         ended=now(),
         timings=outcome.get("timings", {}),

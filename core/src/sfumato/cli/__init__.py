@@ -119,7 +119,7 @@ def main() -> None:
         click.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        if isinstance(error, click.exceptions.NoArgsIsHelpError):  # `sfumato` alone: its help
+        if type(error).__name__ == "NoArgsIsHelpError":  # `sfumato` alone: its help; click 8.1 has no such error
             error.show()
             sys.exit(2)
         from sfumato.cli.mistakes import explain

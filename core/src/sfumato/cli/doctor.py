@@ -9,7 +9,7 @@ import attrs
 import click
 
 from sfumato import backends, plugins
-from sfumato.cli.text import columns, json_line
+from sfumato.cli.text import columns, json_line, said
 from sfumato.records import Finding
 
 
@@ -20,6 +20,7 @@ from sfumato.records import Finding
 def command(plugin: str | None, as_json: bool, devices: bool) -> None:
     """Check plugins, backends, devices and data. Exit status 1 when anything is in error."""
     registry = plugins.Registry()
+    plugin = plugin and registry.spelled(plugin)
     if plugin is not None and registry.load(plugin) is None:
         from sfumato.errors import UnknownName, did_you_mean
 
@@ -31,7 +32,7 @@ def command(plugin: str | None, as_json: bool, devices: bool) -> None:
         for finding in findings:
             json_line(attrs.asdict(finding))
     else:
-        columns((f.level, f.subject, f"{f.message} {f.advice}".strip()) for f in findings)
+        columns((f.level, f.subject, said(f)) for f in findings)
     if any(f.level == "error" for f in findings):
         click.get_current_context().exit(1)
 
@@ -45,7 +46,7 @@ def _findings(registry: plugins.Registry, devices: bool) -> list[Finding]:
         try:
             seen = version(known.distributions[0])
         except PackageNotFoundError:
-            found.append(Finding("warning", point.name, "not installed", "Components that need it say so when run."))
+            found.append(Finding("ok", point.name, "not installed: components that need it say so when run"))
             continue
         if not devices:
             found.append(Finding("ok", point.name, seen))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import attrs
 import click
 
-from sfumato.cli.text import columns, json_line
-from sfumato.plugins import Registry
+from sfumato.cli.text import NO_PLUGIN, columns, json_line, said
+from sfumato.plugins import BUILTIN, Registry
 
 KINDS = ("task", "solver", "runtime", "evaluator")
 
@@ -33,4 +33,6 @@ def command(kind: str | None, as_json: bool) -> None:
             click.echo(f"{each}s")
             columns(rows)
     for finding in registry.all_findings():
-        click.echo(f"{finding.level}: {finding.subject}: {finding.message} {finding.advice}".rstrip(), err=True)
+        click.echo(f"{finding.level}: {finding.subject}: {said(finding)}", err=True)
+    if registry.plugins.keys() == {BUILTIN}:
+        click.echo(NO_PLUGIN, err=True)

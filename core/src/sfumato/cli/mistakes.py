@@ -36,7 +36,10 @@ def explain(error: click.ClickException) -> str:
     if extra := re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", error.format_message()):
         names = " ".join(name_of(p) for p in context.command.params if isinstance(p, click.Argument)) if context else ""
         return f"{path} takes {names or 'no arguments'}; got {extra[1]!r} beside that. {advice}"
-    return f"{error.format_message()} {advice}"
+    message = error.format_message()
+    if not isinstance(error, click.UsageError):  # a plugin's own words, about something else than its options
+        return message
+    return f"{message}{'' if message.endswith(('.', '!', '?')) else '.'} {advice}"
 
 
 def name_of(param: click.Parameter) -> str:

@@ -15,7 +15,7 @@ import attrs
 import click
 
 from sfumato import config
-from sfumato.cli.text import folded, json_line
+from sfumato.cli.text import NO_PLUGIN, folded, json_line
 from sfumato.ledger import (
     CLASSES,
     TIME_LIMITS,
@@ -28,7 +28,7 @@ from sfumato.ledger import (
     read_result,
     write_result,
 )
-from sfumato.plugins import Registry
+from sfumato.plugins import BUILTIN, Registry
 from sfumato.provenance import code_digest, now
 from sfumato.store import DEFAULT
 
@@ -63,6 +63,10 @@ def command(
             if name not in known:
                 raise UnknownName(f"no claim {name!r}.{did_you_mean(name, known)} There are: {', '.join(sorted(known))}.")
         wanted = [c for c in wanted if c.id in ids]
+    if not wanted:
+        nothing = registry.plugins.keys() == {BUILTIN}
+        click.echo(NO_PLUGIN if nothing else f"No claims come with {', '.join(plugins) or 'what is installed'}.", err=True)
+        return
     results = []
     for number, claim in enumerate(wanted, 1):
         if ledger:

@@ -62,14 +62,14 @@ def figures_table(records: Sequence[RunRecord], most: int | None = None) -> None
             table = _figures(False)
         shown = [f for f in record.figures if f.name not in HIDDEN]
         rows = [_figure_row(f) for f in shown] or [(record.status.value, "", "", "", "")]
-        if most is not None and len(shown) > most + 1:  # never a line to save a line
-            rows[most:] = []
+        left_out = 0 if most is None or len(shown) <= most + 1 else len(shown) - most  # never a line to save a line
+        rows = rows[: len(rows) - left_out]
         for k, row in enumerate(rows):
             table.add_row(*(() if narrow else ("" if k else label,)), *row)
         if narrow:
             out.print(table)
-        if len(rows) < len(shown):  # in a column of its own it would be folded, or widen the column for all
-            said, where = f"… {len(shown) - most} more", f"sfumato show {record.run_id[:8]}" if record.run_id else "--all-figures"
+        if left_out:  # in the column of figures it would be folded, or widen the column for all
+            said, where = f"… {left_out} more", f"sfumato show {record.run_id[:8]}" if record.run_id else "--all-figures"
             out.print(f"{said}: {where}") if narrow else table.add_row(where, said, "", "", "", "")
     if not narrow:
         out.print(table)
@@ -169,7 +169,7 @@ def ledger_table(results: Sequence[Result]) -> None:
             table.add_row(r.title + unit, number(r.paper) or "-", here, str(r.n or ""), verdict)
         out.print(table)
     counts = Counter(r.verdict for r in results)
-    out.print(", ".join(f"{n} {verdict}" for verdict, n in counts.items()) or "no claims are installed")
+    out.print(", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
 
 
 class ProgressListener:

@@ -7,12 +7,27 @@ import math
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from sfumato.records import Finding
+
 HIDDEN = frozenset({"decision_cpu_seconds", "act_seconds_max"})
 """Metrics of every run that tables and comparisons leave out unless they are named."""
+
+
+NO_PLUGIN = """No plugin is installed. Install one, or write one:
+  pip install sfumato-ofs
+  pip install -e plugins/ofs       (from a checkout)
+  sfumato new-plugin NAME"""
+
+
+def said(finding: Finding) -> str:
+    """Return what a finding says and advises, as sentences."""
+    stop = "" if not finding.advice or finding.message.endswith((".", "!", "?", ":")) else "."
+    return f"{finding.message}{stop} {finding.advice}".strip()
 
 
 def columns(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> None:

@@ -59,7 +59,7 @@ class Subject:
 
     def __init__(self, name: str, registry: plugins.Registry | None = None) -> None:
         self.registry = registry or plugins.Registry()
-        self.name = name
+        self.name = name = self.registry.spelled(name)
         self.plugin = self.registry.load(name)
         if self.plugin is None:
             for finding in self.registry.findings:
@@ -68,7 +68,7 @@ class Subject:
             known = self.registry.plugins
             raise UnknownName(
                 f"no plugin {name!r} is installed.{did_you_mean(name, known)} There are: {', '.join(known)}. "
-                f"If you have just made it, install it first: pip install -e ./sfumato-{name}"
+                f"If you have just made it, install it first: pip install -e ./sfumato-{name.replace('_', '-')}"
             )
         self.skipped: dict[str, str] = {}
         self.tried: Counter[str] = Counter()
