@@ -165,16 +165,15 @@ CUST NO.  XCOORD.  YCOORD.  DEMAND  READY TIME  DUE DATE  SERVICE TIME
 
 0  0  0  0  0  100  0
 1  3  4  4  0   20  1
-2  6  8  5  0    6  1
+2  6  8  5  0   10  1
 """
     item = read(put(tmp_path, text, "c.txt"))
-    assert item.problem == "cvrptw" and item.windows.tolist() == [[0, 100], [0, 20], [0, 6]]
-    item = read(put(tmp_path, text.replace("0    6  1", "0   10  1"), "c.txt"))
+    assert item.problem == "cvrptw" and item.windows.tolist() == [[0, 100], [0, 20], [0, 10]]
     assert objective(item, [[1], [2]]) == 30.0
     with pytest.raises(InfeasibleSolution, match="reaches 2 at 11"):
         objective(item, [[1, 2]])
     with pytest.raises(InstanceError, match="window"):
-        read(put(tmp_path, text.replace("0    6  1", "9    6  1"), "c.txt"))
+        read(put(tmp_path, text.replace("0   10  1", "19   10  1"), "c.txt"))
 
 
 def test_json_and_npz_say_the_same(tmp_path):
@@ -212,3 +211,18 @@ def test_mangled_text_never_escapes_the_typed_error(tmp_path_factory, cut, junk)
             read(path)
         except InstanceError:
             pass
+
+
+def test_a_customer_that_no_vehicle_can_serve_is_named_with_its_line(tmp_path):
+    """Solomon's form: a window that closes before anyone can be there, and one from which nobody gets home."""
+    text = (
+        "T1\n\nVEHICLE\nNUMBER CAPACITY\n 5 200\n\nCUSTOMER\nCUST NO. XCOORD. YCOORD. DEMAND READY DUE SERVICE\n\n"
+        " 0 0 0 0 0 100 0\n 1 30 0 10 0 {} 10\n 2 40 0 10 {} 90 10\n"
+    )
+    path = tmp_path / "t.txt"
+    path.write_text(text.format(60, 0))
+    assert read(path).n == 3
+    for early, line in ((text.format(20, 0), 11), (text.format(60, 55), 12)):
+        path.write_text(early)
+        with pytest.raises(InstanceError, match=f"t.txt:{line}: expected a customer that a vehicle"):
+            read(path)

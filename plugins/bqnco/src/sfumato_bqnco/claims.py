@@ -46,6 +46,15 @@ def _set(
 
     arrays = generate.random_set(problem, np.random.default_rng([2023, n]), count, n)
     items = [from_arrays(problem, arrays, b) for b in range(count)]
+    if problem == "cvrptw":
+        from .labels import label
+
+        rows = [label(problem, n, 2023, b, 2000) for b in range(count)]
+        arrays = {k: np.stack([r[k] for r in rows]) for k in rows[0]}
+        plans = [np.split(r["seq"], np.flatnonzero(r["starts"])[1:]) for r in rows]
+        items = [from_arrays(problem, arrays, b) for b in range(count)]
+        lengths = [validate.objective(i, [list(r) for r in p]) for i, p in zip(items, plans, strict=True)]
+        return arrays, np.array(lengths), "PyVRP, 2100 iterations"
     effort = {"tsp": 20, "cvrp": 60, "op": 20, "atsp": 20, "kp": 1}[problem]
     kind = "exact" if problem == "kp" else f"our own search, effort {effort}"
     return arrays, np.array([search_reference(i, np.random.default_rng(1), effort) for i in items]), kind
@@ -95,9 +104,32 @@ def decoding_gap(
     used = (time.process_time() - began) / count
     sign = -1.0 if problem in ("op", "kp") else 1.0
     gap = 100.0 * sign * (sign * cost - reference) / np.abs(reference)
+    # What a user has without any network, on the same instances.
+    simple = {name: _simple_gap(problem, name, arrays, reference) for name in _SIMPLE[problem]}
     return _summary(
-        gap, cpu_seconds_per_instance=used, reference=kind, parameters=policy.network.n_parameters
+        gap, cpu_seconds_per_instance=used, reference=kind, parameters=policy.network.n_parameters, baselines=simple
     )
+
+
+_SIMPLE = {
+    "tsp": ("nearest-neighbour", "farthest-insertion", "2-opt"), "atsp": ("nearest-neighbour",), "cvrp": ("savings",),
+    "cvrptw": ("time-insertion",), "op": ("prize-greedy",), "kp": ("density",),
+}  # fmt: skip
+
+
+def _simple_gap(
+    problem: str, name: str, arrays: dict[str, Any], reference: NDArray[np.float64]
+) -> float:
+    """Mean gap in per cent of a construction to the same references."""
+    from . import methods
+
+    gaps = []
+    for b, value in enumerate(reference):
+        item = from_arrays(problem, arrays, b)
+        plan = methods.run(name, item, 0.0, np.random.default_rng(b))
+        sign = -1.0 if item.maximise else 1.0
+        gaps.append(100.0 * sign * (validate.objective(item, plan) - value) / abs(value))
+    return round(float(np.mean(gaps)), 4)
 
 
 def beam_gain(problem: str = "tsp", n: int = 100, count: int = 32, width: int = 16) -> dict[str, Any]:

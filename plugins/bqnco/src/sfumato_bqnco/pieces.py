@@ -303,13 +303,14 @@ class CvrptwPieces:
         feasible[..., 0] &= (arrival <= late + 1e-4) & (back <= closing + 1e-4) & (slots[:, :1] != 0)
         # Labels are on time to a thousandth, the float32 of their coordinates is not: what was driven is feasible.
         feasible |= best
+
+        def share(x: NDArray[np.float64]) -> Tensor:
+            return torch.from_numpy((x / horizon).astype(np.float32))
+
         times = Times(
-            *(
-                torch.from_numpy((x / horizon).astype(np.float32))
-                for x in (early - opening, late - opening, service, travel, home)
-            ),
-            torch.from_numpy(((clock - opening[:, 0]) / horizon[:, 0]).astype(np.float32)),
-        )
+            share(early - opening), share(late - opening), share(service), share(travel), share(home),
+            share(clock[:, None] - opening)[:, 0],
+        )  # fmt: skip
         low, high = d["xy"][which].min(1, keepdims=True), d["xy"][which].max(1, keepdims=True)
         plane = (exact - low) / (high - low).max(-1, keepdims=True)
         tokens = cvrptw_tokens(

@@ -80,6 +80,8 @@ def _draw_png(instance: Instance, solution: Plan, path: Path, title: str) -> Non
     for k, walk in enumerate(paths_of(instance, solution)):
         axes.plot(*instance.xy[walk].T, color=_COLOURS[k % len(_COLOURS)], lw=1)  # type: ignore[attr-defined]
     axes.scatter(*instance.xy.T, s=6, color="#333", zorder=3)  # type: ignore[attr-defined]
+    if instance.problem in ("cvrp", "cvrptw", "op"):
+        axes.scatter(*instance.xy[0], s=45, marker="s", color="#d00", zorder=4)  # type: ignore[attr-defined]
     axes.set(title=title or instance.name, aspect="equal")  # type: ignore[attr-defined]
     figure.savefig(path, dpi=120)  # type: ignore[attr-defined]
 

@@ -330,6 +330,15 @@ def _read_solomon(path: Path, lines: list[_Line]) -> Instance:
             raise _fail(
                 path, number, "a window that opens before it closes", f"{row[4]:g} to {row[5]:g}", "mend it"
             )
+        home = rows[0][1]
+        way = math.hypot(row[1] - home[1], row[2] - home[2])
+        start = max(home[4] + way, row[4])
+        if i and (start > row[5] + 1e-6 or start + row[6] + way > home[5] + 1e-6):
+            raise _fail(
+                path, number, "a customer that a vehicle of its own can serve on time and be back",
+                f"the way {way:.6g}, the window {row[4]:g} to {row[5]:g} and the depot's {home[4]:g} to {home[5]:g}",
+                "mend this line",
+            )  # fmt: skip
     table = np.array([row for _, row in rows])
     return Instance(
         "cvrptw", name, "EXACT_2D", table[:, 1:3].copy(), limit=float(capacity), demand=table[:, 3].astype(np.int64),

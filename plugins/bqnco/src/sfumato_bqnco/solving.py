@@ -42,6 +42,8 @@ _HGS_MOST = 3000
 # fast-tsp is ahead of our own search from some hundreds of nodes on (n = 1000: 0.1 % shorter in half the CPU time); it
 # needs the whole matrix.
 _FAST_TSP_SIZES = (200, 5000)
+# Farthest insertion is O(N^2) with a large constant: seconds from here on.
+_INSERTION_MOST = 5000
 
 
 def _policy_seconds(n: int) -> float:
@@ -192,13 +194,17 @@ class _Run:
         """Constructions, then the strongest improvement from the best of them."""
         problem = self.instance.problem
         base = CONSTRUCT.get(problem)
+        if problem == "tsp" and self.instance.n > _INSERTION_MOST:
+            base = "nearest-neighbour"
         if base:
             self.offer(base, methods.run(base, self.instance, 0.0, self.rng))
         if self.limit <= 0:
             if self.best is None:
                 raise BqncoError(f"{problem} has no construction for a time limit of 0; allow some seconds")
             return
-        if problem != "kp":
+        if problem == "kp" and path is None:
+            self.log.append(Entry(0.0, "policy", None, "left out: the exact solver needs no start"))
+        else:
             self._try_policy(path, max(width, 1))
         improve = IMPROVE[problem]
         if problem == "kp":
