@@ -1,9 +1,11 @@
 """Closed loops of every family and driver: the table beside the baselines, on seeds that nothing was tuned on.
 
 python benchmarks/closed_loop.py --rows courses.jsonl --json benchmarks/results/closed_loop.json [--only cruise] [--minutes 5]
+    [--replay DATA/traffic]
 
 Every course is appended to `--rows` as soon as it has been driven, and courses that are there already are not driven
-again, so that the study can be interrupted. Of each planner 200 courses, of each baseline 50, of IPOPT 5.
+again, so that the study can be interrupted. Of each planner 200 courses, of each baseline 50, of IPOPT 5. Recorded scenes
+(`--replay`, a folder with the scene files) are no random family: each is driven once.
 """
 
 from __future__ import annotations
@@ -11,14 +13,24 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from sfumato_cpto import CPTOSolver, PlannerSettings
 from sfumato_cpto.closed_loop import course, summary
+from sfumato_cpto.config import REPLAY_SCENES
 from sfumato_cpto.families import DRIVERS, FAMILIES, HELD_OUT, n_obstacles
+from sfumato_cpto.simulator import replay
+from sfumato_cpto.simulator.world import Scene
 from sfumato_cpto.solvers import warmed
 
 SEEDS = {"planner": 200, "uncertified": 200, "ipopt": 5, "control-tree": 20}
+
+
+def _recorded(path: Path) -> Callable[[np.random.Generator], Scene]:
+    return lambda rng: replay.from_file(path)
 
 
 def main() -> None:
@@ -30,7 +42,11 @@ def main() -> None:
     parser.add_argument("--driver", action="append")
     parser.add_argument("--seeds", type=int, help="Courses, in place of the numbers above.")
     parser.add_argument("--minutes", type=float, default=1e9, help="Stop after so long; run again to go on.")
+    parser.add_argument("--replay", type=Path, help="Drive the recorded scenes in this folder, once each.")
     arguments = parser.parse_args()
+    families = dict(FAMILIES)
+    if arguments.replay:
+        families = {f"replay {name}": _recorded(arguments.replay / f"{name}.xml") for name in REPLAY_SCENES}
     end = time.monotonic() + 60.0 * arguments.minutes
     known: dict[tuple[str, str], dict[int, dict]] = {}
     if arguments.rows.exists():
@@ -41,14 +57,15 @@ def main() -> None:
     warmed(settings)
     with arguments.rows.open("a") as stream:
         for name in arguments.driver or DRIVERS:
-            for family in arguments.only or FAMILIES:
+            for family in arguments.only or families:
+                count = 1 if arguments.replay else arguments.seeds or SEEDS.get(name, 50)
                 there = known.setdefault((family, name), {})
                 driver = None
-                for seed in range(HELD_OUT, HELD_OUT + (arguments.seeds or SEEDS.get(name, 50))):
+                for seed in range(HELD_OUT, HELD_OUT + count):
                     if seed in there or time.monotonic() > end:
                         continue
                     driver = driver or DRIVERS[name](CPTOSolver(settings), n_obstacles(family), 3)
-                    row = {"family": family, "driver": name, **course(FAMILIES[family], driver, seed)}
+                    row = {"family": family, "driver": name, **course(families[family], driver, seed)}
                     there[seed] = row
                     stream.write(json.dumps(row) + "\n")
                     stream.flush()

@@ -26,4 +26,4 @@ def test_the_batch_script_compares_and_measures(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = json.loads(out.read_text())["rows"]
     assert [row["scenes"] for row in rows] == [4]
-    assert all(0.0 < row["floor_s"] and row["greatest_difference"] < 1e-6 for row in rows)
+    assert all(row["floor_s"] > 0.0 and row["greatest_difference"] < 1e-6 for row in rows)

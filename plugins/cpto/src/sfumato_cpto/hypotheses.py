@@ -201,11 +201,12 @@ class Interpreter:
         m = len(position)
         sd = frame.to_frame(position) if m else np.zeros((0, 2))
         offset = sd - np.array([flat.x, flat.y])
+        moved = frame.velocity_to_frame(sd, velocity) if m else np.zeros((0, 2))
         near = (np.abs(offset[:, 0]) < 80.0) & (np.abs(offset[:, 1]) < 12.0)
-        index, position, velocity, size, sd, offset = (
-            v[near] for v in (index, position, velocity, size, sd, offset)
+        near &= ~self._follows(offset, moved, size)
+        index, position, velocity, size, sd, offset, moved = (
+            v[near] for v in (index, position, velocity, size, sd, offset, moved)
         )
-        moved = frame.velocity_to_frame(sd, velocity) if len(sd) else np.zeros((0, 2))
         own = flat.speed * np.array([np.cos(flat.heading), np.sin(flat.heading)])
         closing = -((moved - own) * offset).sum(axis=1) / np.maximum(np.hypot(*offset.T), 1e-6)
         rank = np.hypot(offset[:, 0], 2.0 * offset[:, 1]) - 1.5 * np.maximum(closing, 0.0)
@@ -262,6 +263,14 @@ class Interpreter:
             state,
         )
 
+    def _follows(self, offset: Array, moved: Array, size: Array) -> np.ndarray:
+        # Whoever comes on behind us in our own corridor keeps its distance itself. Taken for an obstacle, it would have us in
+        # "collision" as soon as it is close, and braking in front of it is the worst answer.
+        own = np.asarray(self.public["size"])
+        behind = offset[:, 0] < -0.5 * own[0]
+        same: np.ndarray = np.abs(offset[:, 1]) < 0.5 * (own[1] + size[:, 1])
+        return behind & same & (np.abs(moved[:, 1]) <= 0.5 * np.maximum(moved[:, 0], 0.3))
+
     def _arrival_speed(self, flat: State, now: float) -> float:
         # Arrive in the middle of the time window, at a speed that the goal asks for.
         first, last = (float(v) for v in self.public["goal_time"])
@@ -274,7 +283,7 @@ class Interpreter:
 
     def _axes(self, size: Array, heading: Array, offset: Array) -> Array:
         # Of the ellipses that cover both bodies (corner on the curve), the one that the present offset leaves widest:
-        # slender beside a car in the next lane, blunt behind one in ours.
+        # slender beside a car in the next lane, blunt behind one in ours, so that a queue is closed up to.
         own = np.asarray(self.public["size"])
         c, s = np.abs(np.cos(heading)), np.abs(np.sin(heading))
         half_x = 0.5 * (own[0] + size[:, 0] * c + size[:, 1] * s) * 1.03
@@ -283,7 +292,8 @@ class Interpreter:
         a = half_x[:, None] / np.sqrt(1.0 - share)
         b = half_y[:, None] / np.sqrt(share)
         distance = np.hypot(offset[:, :1] / a, offset[:, 1:] / b)
-        best = np.where(distance[:, 0] > 1.3, 0, distance.argmax(axis=1))
+        ahead = (offset[:, 0] > own[0]) & (np.abs(offset[:, 1]) < 0.5 * (own[1] + size[:, 1]))
+        best = np.where((distance[:, 0] > 1.3) & ~ahead, 0, distance.argmax(axis=1))
         rows = np.arange(len(size))
         return np.stack([a[rows, best], b[rows, best]], axis=1)
 

@@ -225,7 +225,12 @@ def run_arrays(
 def operations(t: Transcription, arrays: tuple[dict[str, Any], dict[str, Any], dict[str, Any]]) -> float:
     """Return the floating-point operations of one iteration of the whole batch, as XLA counts them."""
     costs = _run.lower(_static(t), 1, *arrays).compile().cost_analysis()
-    return float((costs[0] if isinstance(costs, list) else costs)["flops"])
+    counted = costs[0] if isinstance(costs, list) else costs
+    if counted is None:
+        raise RuntimeError(
+            "expected XLA to count operations on this device, got no analysis; count on the CPU instead"
+        )
+    return float(counted["flops"])
 
 
 def run_batch(
