@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -126,6 +127,21 @@ def test_a_plugins_metadata_is_in_order(folder):
     assert not others
     assert key == folder.name.replace("_", "-")
     assert module == f"sfumato_{folder.name}.plugin"
+
+
+def test_pythons_that_pyenv_and_uv_keep_are_found(tmp_path):
+    """Of each minor version the newest; neither old ones, nor what is no interpreter, nor other implementations."""
+    interpreters = runpy.run_path(str(ROOT / "dev"))["interpreters"]
+    kept = ("3.9.18", "3.11.7", "3.12.1", "3.12.10", "3.13.0t", "pypy3.11-7.3")
+    places = [tmp_path / ".pyenv" / "versions" / name for name in kept]
+    places.append(tmp_path / ".local/share/uv/python/cpython-3.13.1-linux-x86_64-gnu")
+    for place in places:
+        (place / "bin").mkdir(parents=True)
+        for minor in (9, 11, 12, 13):
+            (place / "bin" / f"python3.{minor}").touch()
+    found = interpreters(tmp_path, {})
+    assert [Path(f).parent.parent.name for f in found] == ["3.11.7", "3.12.10", "cpython-3.13.1-linux-x86_64-gnu"]
+    assert interpreters(tmp_path, {"PYENV_ROOT": str(tmp_path / "none"), "UV_PYTHON_INSTALL_DIR": str(tmp_path)}) == []
 
 
 def test_the_oldest_dependencies_that_ci_pins_are_the_cores_lower_bounds():
