@@ -7,6 +7,7 @@ installed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -25,6 +26,12 @@ def figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
+def digest(claim: dict[str, Any]) -> str:
+    """Return what tells a claim's text from any other, as `sfumato.ledger.read_claim` does: it is checked by a test."""
+    renamed = {("machine" if key == "class" else key): value for key, value in claim.items()}
+    return hashlib.sha256(json.dumps(renamed, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
 def table(plugin: Path) -> list[str]:
     """Return a plugin's rows: every claim, with its committed result or none."""
     rows = []
@@ -33,6 +40,8 @@ def table(plugin: Path) -> list[str]:
         result_path = path.parent / "results" / f"{path.stem}.json"
         result = json.loads(result_path.read_text()) if result_path.exists() else {}
         here, verdict = "-", f"not run: class {claim.get('class', 'cpu-minutes')}"
+        if result and result["claim_digest"] != digest(claim):
+            result, verdict = {}, "not run since the claim was written anew"
         if result.get("value") is not None:
             here = figure(result["value"])
             if result.get("low") is not None and result.get("high") is not None:

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,19 @@ def test_generated_pages_are_up_to_date(script):
     """The picture follows the imports, the results page the ledgers."""
     done = subprocess.run([sys.executable, ROOT / "docs" / script, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_results_page_tells_a_claims_text_as_the_ledger_does():
+    """A result that answers another text is not shown; so both must mean the same by a text."""
+    from sfumato.ledger import read_claim
+
+    spec = importlib.util.spec_from_file_location("write_results", ROOT / "docs" / "write_results.py")
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    paths = sorted(ROOT.glob("plugins/*/src/*/reproduce/*.toml"))
+    assert len(paths) > 50
+    for path in paths:
+        assert page.digest(tomllib.loads(path.read_text())) == read_claim(path, "x").digest
 
 
 def blocks(page: str, language: str) -> list[str]:

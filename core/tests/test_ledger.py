@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 
+import attrs
 import pytest
 
 from sfumato.errors import ConfigError
-from sfumato.ledger import Result, markdown, read_claim, read_result, write_result
+from sfumato.ledger import Result, claims, markdown, read_claim, read_result, write_result
 
 GOOD = """
 id = "x"
@@ -62,9 +63,10 @@ def test_a_result_survives_a_round_trip(tmp_path):
     assert "| 1 [0.5, 2] | 3 | reproduced |" in markdown([result])
 
 
-def test_reproduce_prints_the_papers_figure_beside_ours(sfumato):
-    """Three claims: one holds, one does not, one needs another machine; exit status 1."""
-    done = sfumato("reproduce", "toys", "--json", check=1)
+def test_reproduce_prints_the_papers_figure_beside_ours(sfumato, tmp_path):
+    """One claim holds, one does not, one needs another machine, one a file, one gives no number; exit status 1."""
+    nothing = {"XDG_DATA_HOME": str(tmp_path / "none"), "SFUMATO_DATA": ""}
+    done = sfumato("reproduce", "toys", "--json", check=1, env=nothing)
     by_id = {r["id"]: r for r in map(json.loads, done.stdout.splitlines())}
     assert by_id["coin-right"]["verdict"] == "reproduced"
     assert by_id["coin-right"]["n"] == 20
@@ -72,6 +74,10 @@ def test_reproduce_prints_the_papers_figure_beside_ours(sfumato):
     assert by_id["called"]["verdict"] == "not reproduced"
     assert by_id["dear"]["verdict"] == "not run"
     assert by_id["dear"]["reason"] == "needs --class gpu"
+    assert by_id["lacking"]["verdict"] == "not run"
+    assert by_id["lacking"]["reason"].startswith("DataMissing: the data file 'figure.txt' was looked for in")
+    assert (by_id["nameless"]["verdict"], by_id["nameless"]["reason"]) == ("not reproduced", "its figure is nan")
+    sfumato("reproduce", "toys", "--claim", "lacking", check=0, env=nothing)  # what was not run is no failure
 
 
 def test_what_was_run_is_not_run_again(sfumato):
@@ -85,6 +91,20 @@ def test_the_ledger_runs_nothing(sfumato):
     """Without a committed result a claim is `not run`."""
     done = sfumato("reproduce", "toys", "--ledger", "--json", check=0)
     assert {json.loads(line)["verdict"] for line in done.stdout.splitlines()} == {"not run"}
+
+
+def test_a_result_by_earlier_code_says_so(sfumato, monkeypatch):
+    """In the ledger that came with a plugin; one by the code as it stands needs no such words."""
+    from sfumato.cli import reproduce
+    from sfumato.plugins import Registry
+    from sfumato.provenance import code_digest
+
+    registry = Registry()
+    (dear,) = (c for c in claims(registry, ["toys"]) if c.id == "dear")
+    now = attrs.evolve(reproduce.not_run(dear, ""), verdict="reproduced", value=1.0, code={"sfumato_toys": code_digest("sfumato_toys")})
+    for result, reason in ((now, ""), (attrs.evolve(now, code={"sfumato_toys": "0"}), "by earlier code of sfumato_toys")):
+        monkeypatch.setattr(reproduce, "committed", lambda registry, claim, result=result: result)
+        assert reproduce._came_with(registry, dear).reason == reason
 
 
 def test_an_unknown_claim_or_plugin_is_explained(sfumato):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -31,6 +34,7 @@ from sfumato.ledger import (
 from sfumato.plugins import BUILTIN, Registry
 from sfumato.provenance import code_digest, now
 from sfumato.store import DEFAULT
+from sfumato.supervisor import LACKING
 
 
 @click.command("reproduce")
@@ -70,7 +74,7 @@ def command(
     results = []
     for number, claim in enumerate(wanted, 1):
         if ledger:
-            results.append(committed(registry, claim) or not_run(claim, "no committed result"))
+            results.append(_came_with(registry, claim))
             continue
         if not ids and CLASSES.index(claim.machine) > CLASSES.index(machine):
             results.append(not_run(claim, f"needs --class {claim.machine}"))
@@ -94,12 +98,47 @@ def command(
         click.get_current_context().exit(1)
 
 
+def _came_with(registry: Registry, claim: Claim) -> Result:
+    """Return the result that came with a plugin, saying when its code has changed since."""
+    result = committed(registry, claim)
+    if result is None:
+        return not_run(claim, "no committed result")
+    changed = [package for package, digest in result.code.items() if digest != code_digest(package)]
+    return attrs.evolve(result, reason=f"by earlier code of {', '.join(changed)}") if changed and not result.reason else result
+
+
 def not_run(claim: Claim, reason: str) -> Result:
     """Return the result of a claim that was not run, and why."""
     return Result(
         claim.id, claim.plugin, claim.title, claim.source, claim.unit, claim.band, "not run", claim.paper, reason=reason,
         claim_digest=claim.digest,
     )  # fmt: skip
+
+
+def _watched(words: Sequence[str], environment: Mapping[str, str], seconds: float) -> tuple[int | None, str]:
+    """Run a command, passing on what it says as it says it; return its exit status, None when time ran out, and its last line.
+
+    What it says may be what it waits for, so it is not kept until the end.
+    """
+    process = subprocess.Popen(words, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, errors="replace", env=environment)
+    last = [""]
+
+    def pass_on() -> None:
+        for line in process.stderr or ():
+            last[0] = line.strip() or last[0]
+            click.echo(line, nl=False, err=True)
+
+    reader = threading.Thread(target=pass_on, daemon=True)
+    reader.start()
+    try:
+        status: int | None = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        status = None
+    finally:
+        process.kill()  # nothing, where it has ended
+        process.wait()
+    reader.join(5.0)
+    return status, last[0]
 
 
 def _reproduce(registry: Registry, claim: Claim, store: Path, data_dir: str | None, again: bool) -> Result:
@@ -115,18 +154,16 @@ def _reproduce(registry: Registry, claim: Claim, store: Path, data_dir: str | No
         job, answer = Path(folder) / "job.json", Path(folder) / "answer.json"
         job.write_text(json.dumps({"run": config.unstructure(claim.run), "store": str(store), "data_dir": data_dir}))
         environment = {**os.environ, **({"SFUMATO_DATA": data_dir} if data_dir else {})}
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "sfumato.measure", str(job), str(answer)],
-                stdout=sys.stderr, stderr=subprocess.PIPE, text=True, timeout=TIME_LIMITS[claim.machine], env=environment,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
+        words = [sys.executable, "-m", "sfumato.measure", str(job), str(answer)]
+        status, last = _watched(words, environment, TIME_LIMITS[claim.machine])
+        if status is None:
             return not_run(claim, f"failed: passed its time limit of {TIME_LIMITS[claim.machine]:g} s")
-        if done.returncode or not answer.exists():
-            lines = done.stderr.strip().splitlines() or ["no message"]
-            click.echo(done.stderr, err=True)
-            return not_run(claim, f"failed: {lines[-1]}")
+        if status or not answer.exists():
+            lacking = re.search(rf"(?:{'|'.join(LACKING)}): .*", last)  # it could not be run here, which is no failure of it
+            return not_run(claim, lacking[0] if lacking else f"failed: {last or 'no message'}")
         got = json.loads(answer.read_text())
+    if not math.isfinite(float(got["value"])):
+        return attrs.evolve(not_run(claim, f"its figure is {got['value']}"), verdict="not reproduced", code=code)
     result = attrs.evolve(
         not_run(claim, ""),
         verdict=claim.verdict(float(got["value"])), value=float(got["value"]), low=got.get("low"), high=got.get("high"),
