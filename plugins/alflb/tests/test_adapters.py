@@ -11,7 +11,7 @@ pytest.importorskip("sfumato", reason="needs the extra 'sfumato'")
 from sfumato.context import RunContext
 from sfumato.driver import drive
 from sfumato.plugins import Registry
-from sfumato_alflb import ArgumentError
+from sfumato_alflb import AlfProblem, ArgumentError, alf_run
 from sfumato_alflb.config import (
     AuxLossConfig,
     BiasConfig,
@@ -174,14 +174,47 @@ def test_the_load_section_recomputes_loads_from_the_actions() -> None:
 
     table = np.array(loads(View()).figure["data"][0]["z"])
     assert table.shape == (5, 4) and np.allclose(table.mean(axis=0), 1.0, atol=1e-3)
+    heat = loads(View()).figure["data"][0]
+    assert heat["colorscale"][-1][1] == "#b2182b"  # overload is red, as in the pictures of diagnose
     View.kept = {}
     assert isinstance(loads(View()), parts.Text)
+    # One batch is shown as bars beside plain top-K.
+    instance = next(iter(ScoresTask(SMALL).instances(RunContext())))
+    bias = alf_run(AlfProblem(instance.scores, 2), "prop_inv", 0.5, steps=200).bias
+    View.kept = {"native.actions": bias[None]}
+    plain, ours = (np.array(bars["y"]) for bars in loads(View()).figure["data"])
+    assert plain.max() > 1.5 > 1.1 > ours.max()
 
 
 def test_one_batch_methods_decline_to_train_a_model() -> None:
     """With a reason and advice."""
     refusal = LpSolver().supports(CharLmTask(), None)  # type: ignore[arg-type]
     assert refusal is not None and "alflb/bias" in refusal.advice
+
+
+@pytest.mark.parametrize(
+    ("solver", "task", "word"),
+    [
+        (BiasSolver(BiasConfig("ogd")), CharLmTask(), "mu"),
+        (BiasSolver(BiasConfig(sequence=0.1)), StreamTask(), "sequence"),
+        (BiasSolver(BiasConfig(score="softmax")), ScoresTask(), "score"),
+        (AuxLossSolver(AuxLossConfig(z=1e-3)), StreamTask(), "z"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_declined(solver, task, word: str) -> None:
+    """The z-loss, for instance, needs logits; a theory step for a model needs its modulus."""
+    refusal = solver.supports(task, None)
+    assert refusal is not None and word in refusal.reason
+    other = CharLmTask() if not isinstance(task, CharLmTask) else StreamTask()
+    assert solver.supports(other, None) is None
+
+
+def test_a_model_can_be_trained_with_the_theory_step() -> None:
+    """mu is handed on to the router."""
+    task = CharLmTask(CharLmConfig(steps=2, dim=16, n_layers=1, heads=2, experts=4, expert_width=16, batch=4,
+                                   context=32, valid_characters=512))  # fmt: skip
+    measured, _ = figures(task, BiasSolver(BiasConfig("ogd", mu=1e4)), TrainingEvaluator())
+    assert 0 < measured["max_abs_bias"] < 0.1
 
 
 def test_every_component_is_found_and_can_be_built() -> None:

@@ -305,6 +305,11 @@ def test_the_theory_step_needs_its_modulus() -> None:
     [
         ({"k": 8}, "k"),
         ({"k": 0}, "k"),
+        ({"k": 1.5}, "k"),
+        ({"experts": 4.5}, "experts"),
+        ({"dim": 0}, "dim"),
+        ({"scale": float("nan")}, "scale"),
+        ({"groups": 2.0}, "groups"),
         ({"u": -1.0}, "u"),
         ({"rule": "signs"}, "rule"),
         ({"score": "tanh"}, "score"),
@@ -319,6 +324,14 @@ def test_bad_settings_are_refused_by_name(change: dict[str, object], argument: s
     with pytest.raises(ArgumentError) as caught:
         BiasRouter(**{"dim": 4, "experts": 8, "k": 2, **change})  # type: ignore[arg-type]
     assert caught.value.argument == argument
+
+
+def test_counts_of_another_length_are_refused(router: BiasRouter) -> None:
+    """The bias stays as it was."""
+    before = router.bias.clone()
+    with pytest.raises(ArgumentError, match="counts"):
+        router.apply_counts(torch.tensor([1, 2, 3]))
+    assert torch.equal(router.bias, before) and int(router.step) == 0
 
 
 def test_bad_tokens_and_masks_are_refused_before_anything_is_counted(router: BiasRouter) -> None:
@@ -348,10 +361,14 @@ def test_logits_that_are_no_numbers_are_refused_before_anything_is_counted(
 
 
 def test_deepcopy_and_meta_device_work() -> None:
-    """Large models are built on the meta device and materialised later."""
+    """Large models are built on the meta device and materialised later: what memory held before is no balance."""
     router = BiasRouter(16, 8, 2, device="meta").bfloat16()
     assert router.bias.dtype == torch.float32
-    router.to_empty(device="cpu")
-    assert router.counts.tolist() == [0] * 8
-    router.reset_balance()
-    assert router.bias.dtype == torch.float32 and (router.bias == 0).all()
+    torch.use_deterministic_algorithms(True)  # new memory is then filled with NaN and huge integers
+    try:
+        router.to_empty(device="cpu")
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert router.weight.isnan().all()
+    assert router.bias.dtype == torch.float32
+    assert not router.counts.any() and not router.bias.any() and int(router.step) == 0

@@ -17,6 +17,18 @@ def test_placement_by_hand() -> None:
     assert placed.in_order_max_vio == pytest.approx(15 / 9 - 1)
     with pytest.raises(ArgumentError, match="n_ranks"):
         place_experts(torch.tensor([1, 2, 3]), 2)
+    for bad in ([1.0, float("nan")], [3, -1]):
+        with pytest.raises(ArgumentError, match="counts"):
+            place_experts(torch.tensor(bad), 2)
+
+
+def test_a_routing_of_another_kind_is_not_counted() -> None:
+    """Three experts a token where the router takes two; the counts stay."""
+    monitor = ServingMonitor(BiasRouter(8, 4, 2))
+    for bad in (torch.tensor([[0, 1, 2]]), torch.tensor([[0.0, 1.0]])):
+        with pytest.raises(ArgumentError, match="experts"):
+            monitor.see(bad)
+    assert not monitor.counts.any()
 
 
 def test_a_serving_router_never_moves_unless_asked() -> None:

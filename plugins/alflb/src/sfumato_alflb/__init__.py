@@ -79,6 +79,9 @@ _EXPORTS = {
     "place_experts": "serving",
     "Placement": "serving",
     "group_limited": "peers",
+    "RouterLog": "routerlog",
+    "LayerLog": "routerlog",
+    "load_router_log": "routerlog",
 }
 
 __all__ = [
@@ -97,6 +100,7 @@ __all__ = [
     "Diagnosis",
     "Gate",
     "InfeasibleError",
+    "LayerLog",
     "LoadReport",
     "LpSolution",
     "MissingExtraError",
@@ -104,6 +108,7 @@ __all__ = [
     "Placement",
     "Regrets",
     "Routed",
+    "RouterLog",
     "Routing",
     "ScoreStream",
     "ServingMonitor",
@@ -127,6 +132,7 @@ __all__ = [
     "iid_modulus",
     "improvement_over_run",
     "load_report",
+    "load_router_log",
     "loads_by_rank",
     "lp_reference",
     "max_vio",

@@ -150,7 +150,9 @@ def _replace(state: BalanceState, gate: Gate, attached: Attached) -> Callable[..
         with torch.no_grad():
             scores = score_logits(logits, gate.score)
             experts = (scores + like(state.bias, scores)).topk(state.k, dim=-1).indices
-        state.count(experts, attached.token_mask(experts.shape[:-1].numel()) if state.training else None)
+        mask = attached.token_mask(experts.shape[:-1].numel()) if state.training else None
+        state.count(experts, mask)
+        state.show_scores(scores, mask)
         return logits, gate.weights(logits, experts).to(weights.dtype), experts
 
     return hook

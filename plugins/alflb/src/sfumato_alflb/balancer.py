@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -54,6 +54,8 @@ class Balancer:
         self.expert_ranks = expert_ranks
         self.last_counts: list[Tensor] = []
         self._totals: list[Tensor] = []
+        # Called after every step, for instance by a `RouterLog`.
+        self.observers: list[Callable[[], None]] = []
 
     def step(self) -> list[Tensor]:
         """Update all biases from the counts since the last call; return the summed counts, int64 [E] each."""
@@ -62,6 +64,8 @@ class Balancer:
             self._totals = [torch.zeros_like(counts) for counts in self.last_counts]
         for total, counts in zip(self._totals, self.last_counts, strict=True):
             total += counts
+        for observer in self.observers:
+            observer()
         return self.last_counts
 
     def install(self, optimizer: torch.optim.Optimizer) -> Any:

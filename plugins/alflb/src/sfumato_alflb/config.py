@@ -69,12 +69,13 @@ class CharLmConfig:
 class RouterChoice:
     """How a model's routers are balanced: the action of `alflb/char-lm`.
 
-    rule: 'none' or a rule of `RULES`, with step u. switch, sequence, z: coefficients of the Switch loss,
+    rule: 'none' or a rule of `RULES`, with step u; 'ogd' takes mu instead, in tokens per unit of score. switch, sequence, z: coefficients of the Switch loss,
     the per-sequence loss and the z-loss. groups, top_groups: 0 for no limit. score: 'sigmoid', 'softmax'.
     """
 
     rule: str = attrs.field(default="none", validator=v.in_(("none", *RULE_NAMES)))
     u: float = attrs.field(default=1e-3, validator=_not_negative)
+    mu: float = attrs.field(default=0.0, validator=_not_negative)
     switch: float = attrs.field(default=0.0, validator=_not_negative)
     sequence: float = attrs.field(default=0.0, validator=_not_negative)
     z: float = attrs.field(default=0.0, validator=_not_negative)
@@ -87,9 +88,10 @@ class RouterChoice:
 class BiasConfig:
     """The bias rules. iterations: updates on a fixed matrix (on a stream: one per batch).
 
-    mu: for rule 'ogd'; 0 takes the mean curvature of the first batch (see `estimate_convexity`). engine:
-    'numpy' or 'compiled'. groups, top_groups: limit every token to that many of the groups, 0 for no
-    limit. sequence, score: used where a model is trained.
+    mu: for rule 'ogd'; 0 takes the mean curvature of the first batch (see `estimate_convexity`), which a model to
+    be trained does not have: there it must be given. engine: 'numpy' or 'compiled', on a fixed matrix. groups,
+    top_groups: limit every token to that many of the groups, 0 for no limit. sequence, score: only where a model is
+    trained.
     """
 
     rule: str = attrs.field(default="sign", validator=v.in_(RULE_NAMES))
@@ -135,7 +137,8 @@ class SinkhornConfig:
 
 @attrs.frozen
 class AuxLossConfig:
-    """Balancing by a loss. alpha: Switch/GShard coefficient; z: z-loss coefficient (training only).
+    """Balancing by a loss. alpha: Switch/GShard coefficient; z: z-loss coefficient, only where a model is
+    trained (given scores have no logits to keep small).
 
     learning_rate, tau: of the offsets on given scores, see `SwitchOffsets` (10 is about the best at alpha = 0.01 on
     skewed scores: MaxVio 0.02 after 300 steps, where 1 leaves 0.6); iterations: steps on a fixed

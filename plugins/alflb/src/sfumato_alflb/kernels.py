@@ -203,7 +203,7 @@ def route_compiled(scores: Floats, bias: Floats, k: int) -> Routing:
     value = _route(scores, bias, k, chosen, loads)
     if int(loads.sum()) != scores.shape[0] * k:
         _untie(scores, bias, k, chosen, loads)
-    refuse_non_finite(value, scores)
+    refuse_non_finite(value, scores, bias)
     return Routing(chosen, loads, float(value))
 
 

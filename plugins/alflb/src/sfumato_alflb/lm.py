@@ -17,6 +17,7 @@ from .config import CharLmConfig, RouterChoice
 from .errors import ArgumentError
 from .losses import sequence_balance_loss, switch_loss, z_loss
 from .router import BiasRouter, Routed
+from .rules import BiasRule
 from .text import CharText
 
 
@@ -53,8 +54,7 @@ class Block(nn.Module):
         self.out = nn.Linear(dim, dim, bias=False)
         self.router = BiasRouter(
             dim, config.experts, config.k, choice.score,
-            rule="sign" if choice.rule == "none" else choice.rule,
-            u=0.0 if choice.rule == "none" else choice.u,
+            rule=BiasRule("sign", 0.0) if choice.rule == "none" else BiasRule(choice.rule, choice.u, choice.mu or None),
             groups=choice.groups or None, top_groups=choice.top_groups or None,
         )  # fmt: skip
         self.experts = Experts(config.experts, dim, config.expert_width)

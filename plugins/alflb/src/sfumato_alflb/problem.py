@@ -190,15 +190,19 @@ def route(scores: Floats, bias: Floats, k: int) -> Routing:
             counts = _column_counts(picked)
         loads += counts
         value += float(part[:n, n_experts - k :].sum())
-    refuse_non_finite(value, scores)
+    refuse_non_finite(value, scores, bias)
     return Routing(chosen, loads, value)
 
 
-def refuse_non_finite(value: float, scores: Floats) -> None:
+def refuse_non_finite(value: float, scores: Floats, bias: Floats) -> None:
     """Raise ArgumentError when a routing's value shows that a NaN or infinity was chosen: sorting puts them first."""
-    if not np.isfinite(value):
-        bad = int((~np.isfinite(scores)).sum())
-        raise ArgumentError("scores", "finite scores and biases", f"{bad} scores that are NaN or infinite")
+    if np.isfinite(value):
+        return
+    for argument, array in (("bias", bias), ("scores", scores)):
+        bad = int((~np.isfinite(array)).sum())
+        if bad:
+            raise ArgumentError(argument, "finite values", f"{bad} that are NaN or infinite")
+    raise ArgumentError("scores", "scores and biases whose sums are finite", "an overflow")
 
 
 def _column_counts(chosen: Bools) -> Ints:

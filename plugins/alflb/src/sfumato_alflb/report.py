@@ -8,6 +8,9 @@ import numpy as np
 
 from sfumato.report.parts import PALETTE, Plot, RunView, Text
 
+# Plotly's own RdBu is grey in the middle and turns the other way than matplotlib's.
+LOW_TO_HIGH = [[0.0, "#2166ac"], [0.5, "#f7f7f7"], [1.0, "#b2182b"]]
+
 
 def _layout(title: str, height: int = 300) -> dict[str, Any]:
     return {
@@ -24,7 +27,7 @@ def biases(view: RunView) -> Plot | Text:
     step = max(1, len(actions) // 400)
     z = actions[::step].T
     figure = {
-        "data": [{"type": "heatmap", "z": z, "x": np.arange(z.shape[1]) * step, "colorscale": "RdBu", "zmid": 0, "colorbar": {"title": {"text": "bias"}}}],
+        "data": [{"type": "heatmap", "z": z, "x": np.arange(z.shape[1]) * step, "colorscale": LOW_TO_HIGH, "zmid": 0, "colorbar": {"title": {"text": "bias"}}}],
         "layout": _layout("expert", 140 + 10 * len(z)),
     }  # fmt: skip
     return Plot(
@@ -53,7 +56,7 @@ def training(view: RunView) -> list[Plot | Text]:
     made: list[Plot | Text] = []
     for key, title in (
         ("losses", "training loss (nats a character)"),
-        ("max_vio_by_step", "load violation of the batch"),
+        ("max_vio_by_step", "MaxVio of the batch, mean over layers"),
     ):
         values = np.asarray(truth[key], float)
         figure = {
@@ -63,7 +66,7 @@ def training(view: RunView) -> list[Plot | Text]:
         made.append(
             Plot(
                 figure,
-                f"{title.capitalize()}: from {values[0]:.3g} to {values[-1]:.3g} over {len(values)} steps",
+                f"{title[0].upper() + title[1:]}: from {values[0]:.3g} to {values[-1]:.3g} over {len(values)} steps",
             )
         )
     return made

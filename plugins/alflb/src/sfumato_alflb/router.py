@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ArgumentError
+from .problem import checked_count
 from .rules import BiasRule, checked_rate
 from .state import BalanceState, local
 
@@ -94,10 +95,13 @@ class BiasRouter(BalanceState):
         if score not in SCORES:
             raise ArgumentError("score", f"one of {', '.join(SCORES)}", repr(score))
         if groups is not None:
-            if groups < 1 or experts % groups:
+            if checked_count(groups, "groups") and experts % groups:
                 raise ArgumentError("groups", f"a divisor of experts = {experts}", repr(groups))
             top_groups = groups if top_groups is None else top_groups
-            if not 1 <= top_groups <= groups or top_groups * (experts // groups) < k:
+            if (
+                not 1 <= checked_count(top_groups, "top_groups", least=0) <= groups
+                or top_groups * (experts // groups) < k
+            ):
                 raise ArgumentError(
                     "top_groups", f"1..{groups} groups that hold at least k = {k} experts", repr(top_groups)
                 )
@@ -107,13 +111,12 @@ class BiasRouter(BalanceState):
             raise ArgumentError("kernel", "'eager' or 'triton'", repr(kernel))
         if kernel == "triton" and groups is not None:
             raise ArgumentError("kernel", "'eager' with groups", repr(kernel))
-        self.dim, self.score, self.groups, self.top_groups = int(dim), score, groups, top_groups
-        self.normalise, self.scale, self.kernel, self.check_finite = (
-            normalise,
-            float(scale),
-            kernel,
-            check_finite,
-        )
+        if not math.isfinite(scale):
+            raise ArgumentError("scale", "a finite number", repr(scale))
+        self.dim = checked_count(dim, "dim")
+        self.score, self.groups, self.top_groups = score, groups, top_groups
+        self.normalise, self.scale = normalise, float(scale)
+        self.kernel, self.check_finite = kernel, check_finite
         self.weight = nn.Parameter(torch.empty(experts, dim, device=device, dtype=dtype))
         self.reset_parameters()
 
@@ -163,6 +166,7 @@ class BiasRouter(BalanceState):
             scores = score_logits(logits, self.score)
             experts = self.select(scores)
             self.count(experts, mask)
+        self.show_scores(scores, mask)
         weights = scores.gather(-1, experts)
         if self.normalise:
             weights = weights / (weights.sum(dim=-1, keepdim=True) + 1e-20)

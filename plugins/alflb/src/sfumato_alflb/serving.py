@@ -33,6 +33,8 @@ def place_experts(counts: Tensor, n_ranks: int) -> Placement:
     n_experts = counts.shape[0]
     if n_ranks < 1 or n_experts % n_ranks:
         raise ArgumentError("n_ranks", f"a divisor of the {n_experts} experts", repr(n_ranks))
+    if not bool(torch.isfinite(counts).all()) or bool((counts < 0).any()):
+        raise ArgumentError("counts", "finite numbers >= 0", f"{counts.tolist()}")
     total = float(counts.sum())
     if total <= 0:
         raise ArgumentError("counts", "a sample with at least one token", "none")
@@ -83,7 +85,13 @@ class ServingMonitor:
 
     @torch.no_grad()
     def see(self, experts: Tensor) -> None:
-        """Count a served routing, int64 [..., K]."""
+        """Count a served routing, int64 [..., K]. Raises ArgumentError for another K."""
+        if experts.shape[-1:] != (self.state.k,) or experts.dtype != torch.int64:
+            raise ArgumentError(
+                "experts",
+                f"int64 with a last axis of k = {self.state.k}",
+                f"{experts.dtype} {tuple(experts.shape)}",
+            )
         flat = experts.reshape(-1)
         self.counts.scatter_add_(0, flat, torch.ones_like(flat))
         self.n_tokens += flat.numel() // self.state.k

@@ -54,7 +54,7 @@ class BiasPolicy(Policy[Any, Any]):
         if self._public["kind"] == ROUTER_CHOICE:
             return attrs.asdict(
                 RouterChoice(
-                    rule=config.rule, u=config.u, sequence=config.sequence, groups=config.groups,
+                    rule=config.rule, u=config.u, mu=config.mu, sequence=config.sequence, groups=config.groups,
                     top_groups=config.top_groups, score=config.score,
                 )
             )  # fmt: skip
@@ -110,7 +110,14 @@ class BiasSolver(Solver[Any, Any, Any]):
         self.config = config or BiasConfig()
 
     def supports(self, task: AnyTask, runtime: Runtime[Any, Any, Any, Any]) -> Refusal | None:
-        return _needs(task, {SCORES, ROUTER_CHOICE})
+        config = self.config
+        trained = ROUTER_CHOICE in task.offers
+        if trained and config.rule == "ogd" and not config.mu:
+            return Refusal(
+                "rule ogd needs the modulus mu, which a model to be trained cannot be asked for", "Set mu."
+            )
+        settings = {"sequence": config.sequence > 0, "score=softmax": config.score != "sigmoid"}
+        return _needs(task, {SCORES, ROUTER_CHOICE}) or _only_trained(task, settings)
 
     def solve(self, task: AnyTask, ctx: Context) -> BiasPolicy:
         return BiasPolicy(self.config)
@@ -151,7 +158,8 @@ class AuxLossSolver(Solver[Any, Any, Any]):
         self.config = config or AuxLossConfig()
 
     def supports(self, task: AnyTask, runtime: Runtime[Any, Any, Any, Any]) -> Refusal | None:
-        return _needs(task, {SCORES, ROUTER_CHOICE})
+        settings = {"z": self.config.z > 0, "score=softmax": self.config.score != "sigmoid"}
+        return _needs(task, {SCORES, ROUTER_CHOICE}) or _only_trained(task, settings)
 
     def solve(self, task: AnyTask, ctx: Context) -> AuxLossPolicy:
         return AuxLossPolicy(self.config)
@@ -246,4 +254,15 @@ def _needs(task: AnyTask, kinds: set[str]) -> Refusal | None:
         )
     return Refusal(
         "this method needs router scores, which the task does not offer", "Use alflb/scores or alflb/stream."
+    )
+
+
+def _only_trained(task: AnyTask, settings: Mapping[str, bool]) -> Refusal | None:
+    """Refuse settings that mean something only where a model is trained, instead of leaving them unused."""
+    unused = [name for name, is_set in settings.items() if is_set]
+    if not unused or ROUTER_CHOICE in task.offers:
+        return None
+    return Refusal(
+        f"{', '.join(unused)} would have no effect on given scores",
+        "Leave it out, or use the task alflb/char-lm.",
     )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ArgumentError
+from .problem import checked_count, checked_k
 from .rules import BiasRule
 
 
@@ -95,16 +96,15 @@ class BalanceState(nn.Module):
         device: Any = None,
     ) -> None:
         super().__init__()
-        if n_experts < 2:
-            raise ArgumentError("experts", "an integer >= 2", repr(n_experts))
-        if isinstance(k, bool) or not 1 <= k < n_experts:
-            raise ArgumentError("k", f"an integer with 1 <= k < experts = {n_experts}", repr(k))
-        if clip is not None and not clip > 0:
+        self.n_experts = checked_count(n_experts, "experts", least=2)
+        self.k = checked_k(k, n_experts)
+        if clip is not None and (isinstance(clip, str) or not clip > 0):
             raise ArgumentError("clip", "a number > 0 or None", repr(clip))
-        self.n_experts, self.k = int(n_experts), int(k)
         self.rule = rule if isinstance(rule, BiasRule) else BiasRule(rule, u)
         self.recentre, self.clip = recentre, clip
         self.is_frozen = False
+        # Called with scores [..., E] and mask of every counted forward, for instance by a `RouterLog`.
+        self.on_scores: Callable[[Tensor, Tensor | None], None] | None = None
         self.register_buffer("bias", torch.zeros(n_experts, dtype=torch.float32, device=device))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64, device=device))
         self.counts = torch.zeros(n_experts, dtype=torch.int64, device=device)
@@ -113,17 +113,16 @@ class BalanceState(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BalanceState:
         # Casting a model with .half() or .to(bfloat16) must not round the bias: it is moved, never cast.
-        before = self.bias
+        before, was_meta = self.bias, self.counts.is_meta
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.bias.dtype != torch.float32:
             if before.is_meta:
                 self.bias = torch.empty_like(self.bias, dtype=torch.float32)
             else:
                 self.bias = before.to(device=self.bias.device)
-        counts = fn(self.counts)
-        if self.counts.is_meta and not counts.is_meta:
-            counts = torch.zeros_like(counts)  # to_empty() leaves what was in memory before
-        self.counts = counts
+        self.counts = fn(self.counts)
+        if was_meta and not self.counts.is_meta:
+            self.reset_balance()  # to_empty() leaves what was in memory before
         return self
 
     def _load_from_state_dict(
@@ -150,14 +149,21 @@ class BalanceState(nn.Module):
         )
 
     def reset_balance(self) -> None:
-        """Set bias, step and counts to zero, for instance after `to_empty()`."""
-        local(self.bias).zero_()
-        local(self.step).zero_()
-        self.counts.zero_()
+        """Set bias, step and counts to zero, as `to_empty()` does to a router on the meta device."""
+        with torch.no_grad():
+            for tensor in (self.bias, self.step, self.counts):
+                local(tensor).zero_()
 
     def freeze(self, frozen: bool = True) -> None:
         """Stop counting and updating (serving), or start again with `frozen=False`."""
         self.is_frozen = frozen
+
+    def show_scores(self, scores: Tensor, mask: Tensor | None) -> None:
+        """Hand scores [..., E] of a forward that counts to `on_scores`, where one is set."""
+        if self.on_scores is None or torch.compiler.is_compiling():
+            return
+        if self.training and not self.is_frozen and not in_recomputation():
+            self.on_scores(local(scores.detach()), None if mask is None else local(mask))
 
     # -- counting ----------------------------------------------------------------------------------
 
@@ -244,7 +250,12 @@ class BalanceState(nn.Module):
 
     @torch.no_grad()
     def apply_counts(self, counts: Tensor) -> None:
-        """Move the bias by the rule for these counts [E] (already summed over ranks); empty: no change."""
+        """Move the bias by the rule for these counts [E] (already summed over ranks); empty: no change.
+
+        Raises ArgumentError for another length.
+        """
+        if counts.shape != (self.n_experts,):
+            raise ArgumentError("counts", f"shape ({self.n_experts},)", f"{tuple(counts.shape)}")
         bias, step = local(self.bias), local(self.step)
         moved = bias.to(torch.float64) + self.delta(counts)
         if self.recentre:
