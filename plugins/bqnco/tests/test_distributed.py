@@ -17,7 +17,8 @@ CONFIG = TrainConfig(n_steps=6, tokens_per_step=120, warm_up=2, checkpoint_steps
 
 
 def tiny(problem: str) -> NetworkConfig:
-    return attrs.evolve(cpu_network(problem), width=32, n_heads=2, n_layers=1, feed_forward=32)
+    # Above 64 kB of weights: more than a pipe holds.
+    return attrs.evolve(cpu_network(problem), width=48, n_heads=3, n_layers=1, feed_forward=128)
 
 
 @pytest.fixture(scope="module")

@@ -72,3 +72,30 @@ def test_impossible_shapes_are_refused():
         NetworkConfig(width=100, n_heads=12)
     with pytest.raises(ValueError, match="needs coordinates"):
         NetworkConfig(problem="kp", distance_bias=True)
+
+
+MEMORY = """
+import resource
+import numpy as np, torch
+from sfumato_bqnco import generate
+from sfumato_bqnco.config import NetworkConfig
+from sfumato_bqnco.decode import Limits, Scorer
+from sfumato_bqnco.env import environment
+from sfumato_bqnco.network import BQNetwork
+torch.set_num_threads(1)
+env = environment("tsp", generate.tsp(np.random.default_rng(0), 16, 1000))
+network = BQNetwork(NetworkConfig(n_layers=2)).eval()
+for engine in (False, True):
+    scorer = Scorer(network, Limits(neighbours=0), use_engine=engine)
+    scorer(env, env.initial())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+def test_memory_of_a_large_batch_stays_below_two_gigabytes():
+    """Sixteen TSP1000 with all nodes in view, the paper's width, by torch and by the engine: attention is O(N)."""
+    import subprocess
+    import sys
+
+    out = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert float(out.stdout) < 2.0

@@ -9,12 +9,12 @@ P times `tokens_per_step` tokens. Needs the extra `fabric`.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from .config import NetworkConfig, TrainConfig
@@ -31,8 +31,9 @@ def _work(
     checkpoint: Path | None,
     until: int | None,
     report: Report | None,
-) -> tuple[dict[str, NDArray[Any]], int, float]:
-    """What every process does; the first one's result is returned to the caller."""
+    weights: Path,
+) -> tuple[int, float]:
+    """What every process does; the first one writes the averaged weights to `weights`."""
     from .labels import load_labels
     from .train import Trainer
 
@@ -40,9 +41,10 @@ def _work(
         torch.set_num_threads(1)
     trainer = Trainer(network, config, load_labels(paths), str(fabric.device), fabric=fabric)
     trainer.run(checkpoint, until=until, report=report if fabric.global_rank == 0 else None)
-    # As arrays: a tensor would travel as a handle to memory of a process that has ended by then.
-    state = {k: p.cpu().numpy() for k, p in trainer.averaged_network().state_dict().items()}
-    return state, trainer.step, trainer.loss
+    if fabric.global_rank == 0:
+        # By a file: Fabric reads what a process returns after its end, and the pipe holds 64 kB until then.
+        torch.save({k: p.cpu() for k, p in trainer.averaged_network().state_dict().items()}, weights)
+    return trainer.step, trainer.loss
 
 
 def train_on(
@@ -80,5 +82,7 @@ def train_on(
                 f"expected {devices} CUDA devices, got {found} (torch {torch.__version__}); ask for fewer, or use the CPU"
             )
     fabric: Any = Fabric(accelerator=accelerator, devices=devices, strategy=strategy)
-    state, step, loss = fabric.launch(_work, network, config, paths, checkpoint, until, report)
-    return {k: torch.from_numpy(a) for k, a in state.items()}, step, loss
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "weights"
+        step, loss = fabric.launch(_work, network, config, paths, checkpoint, until, report, weights)
+        return torch.load(weights, map_location="cpu", weights_only=True), step, loss

@@ -212,6 +212,7 @@ class Trainer:
             "optimizers": [o.state_dict() for o in self.optimizers],
             "streams": streams,
             "step": self.step,
+            "loss": self.loss,
             "cpu_seconds": self.cpu_seconds,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -261,7 +262,7 @@ class Trainer:
         self.rng.bit_generator.state = mine["rng"]
         self.piece_rng.bit_generator.state = mine["pieces"]
         self.noise.set_state(mine["noise"].cpu())
-        self.step = int(state["step"])
+        self.step, self.loss = int(state["step"]), float(state["loss"])
         self.cpu_seconds = float(state["cpu_seconds"])
 
     def averaged_network(self) -> BQNetwork:
