@@ -17,7 +17,7 @@ GOOD = ("CONVERGED", "MAX_ITER_FEASIBLE")
 AVERAGES: dict[str, Callable[[list[float]], Any]] = {
     "struck": np.mean, "mean_speed": np.mean, "speed_error": np.mean, "mean_acceleration": np.mean,
     "mean_jerk": np.mean, "c1": np.mean, "c2": np.mean, "lateral_reversals": np.mean, "finished": np.mean,
-    "left_road": np.mean, "gap": max, "max_acceleration": max, "min_ttc": min, "min_clearance": min,
+    "left_road": np.mean, "gap": max, "max_acceleration": max, "max_jerk": max, "late_cycles": sum, "min_ttc": min, "min_clearance": min,
 }  # fmt: skip
 
 
@@ -68,6 +68,7 @@ def course(make_scene: Callable[[np.random.Generator], Scene], driver: Driver, s
         "seed": seed, "c1": measures.consistency(segments, n_consensus + 1), "c2": measures.consistency(segments, 21),
         "gap": max(gaps, default=0.0), "statuses": dict(Counter(entry["status"] for entry in driver.log)),
         "violations": dict(driver.monitor.violations), "n_certified": int(sum(certified)), "n_checked": len(certified),
+        "late_cycles": sum(entry["seconds"] > world.scene.dt for entry in driver.log),
         "plan_ms": [round(1e3 * entry["plan_seconds"], 2) for entry in driver.log],
         "cpu_seconds": time.process_time() - begun,
     }  # fmt: skip

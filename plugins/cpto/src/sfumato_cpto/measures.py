@@ -67,6 +67,7 @@ def from_truth(truth: Mapping[str, Any]) -> dict[str, Row]:
         "mean_acceleration": (float(np.abs(acceleration).mean()), "m/s^2", "min", "mean"),
         "max_acceleration": (float(np.abs(acceleration).max()), "m/s^2", "min", "max"),
         "mean_jerk": (float(np.abs(jerk).mean()), "m/s^3", "min", "mean"),
+        "max_jerk": (float(np.abs(jerk).max()), "m/s^3", "min", "max"),
         "lateral_reversals": (1000.0 * turns / max(distance, 1.0), "1/km", "min", "mean"),
     }
     if users.shape[1]:
@@ -98,10 +99,15 @@ def from_notes(notes: Mapping[str, Any]) -> dict[str, Row]:
     good = np.array([s in ("CONVERGED", "MAX_ITER_FEASIBLE") for s in status])
     segments = np.where(good[:, None, None], segments, np.nan)
     gap = np.asarray(notes["gap"], dtype=float)[good]
+    cycle = np.asarray(notes["cycle_seconds"], dtype=float)
     rows: dict[str, Row] = {
         "plan_ms_mean": (float(seconds.mean()), "ms", "min", "mean"),
         "plan_ms_p95": (float(np.percentile(seconds, 95)), "ms", "min", "mean"),
         "plan_ms_max": (float(seconds.max()), "ms", "min", "max"),
+        # Simulated time waits for the planner; a vehicle's would not.
+        "late_cycles": (float((cycle > float(notes["dt"])).mean()), "share", "min", "mean"),
+        "iterations": (float(np.mean(notes["iterations"])), "1", "none", "mean"),
+        "programs": (float(np.mean(notes["programs"])), "1", "none", "mean"),
         "fallback_cycles": (float((~good).mean()), "share", "min", "mean"),
         "consistency_segment": (consistency(segments, int(notes["n_consensus"]) + 1), "m", "min", "mean"),
         "consistency_2s": (consistency(segments, 21), "m", "min", "mean"),

@@ -21,15 +21,17 @@ def scene(view: RunView) -> list[Any]:
         return [Text("The trace was not kept.")]
     ego, users = np.array(truth["ego"], float), np.array(truth["users"], float)
     segments = np.array([_numbers(s) for s in notes.get("segments", [])], float)
+    walls = np.array(truth.get("walls", []), float).reshape(-1, 2, 2)
     length, width = truth["ego_size"]
     every = max(1, math.ceil(len(ego) / MAX_FRAMES))
     frames, captions = [], []
     for t in range(0, len(ego), every):
-        frames.append(_frame(ego, users, segments, t, length, width))
+        frames.append(_frame(ego, users, segments, walls, t, length, width))
         captions.append(f"{t * truth['dt']:.1f} s, {ego[t, 4]:.1f} m/s")
     hit = "; ".join(f"contact at {c['time']:.1f} s" for c in truth["contacts"]) or "no contact"
     alt = (
-        f"Top view of {truth['family']}: ego blue, others grey, the shared segment of the plan orange; {hit}"
+        f"Top view of {truth['family']}: ego blue, others grey, the shared segment of the plan orange, buildings as thick lines; "
+        f"{hit}"
     )
     made: list[Any] = [Playback(frames, captions, alt, seconds=truth["dt"] * every)]
     seconds = np.asarray(notes.get("plan_seconds", []), float)
@@ -65,7 +67,13 @@ def _numbers(segment: Any) -> Any:
 
 
 def _frame(
-    ego: np.ndarray, users: np.ndarray, segments: np.ndarray, t: int, length: float, width: float
+    ego: np.ndarray,
+    users: np.ndarray,
+    segments: np.ndarray,
+    walls: np.ndarray,
+    t: int,
+    length: float,
+    width: float,
 ) -> str:
     """Return one drawing, the ego in the middle, heading of the world kept; 1 m is WIDTH / (2 REACH) pixels."""
     scale = WIDTH / (2 * REACH)
@@ -84,6 +92,9 @@ def _frame(
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}"><rect width="{WIDTH}" height="{HEIGHT}" fill="#8881"/>'
     ]
+    for wall in walls:
+        line = " ".join("{:.1f},{:.1f}".format(*at(x, y)) for x, y in wall)
+        parts.append(f'<polyline points="{line}" fill="none" stroke="#8a8f94" stroke-width="7"/>')
     path = " ".join("{:.1f},{:.1f}".format(*at(x, y)) for x, y in ego[: t + 1 : 2, 1:3])
     parts.append(f'<polyline points="{path}" fill="none" stroke="{PALETTE[0]}" stroke-opacity=".4"/>')
     for user in users[t]:

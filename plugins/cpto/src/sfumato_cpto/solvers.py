@@ -55,6 +55,8 @@ class DrivingPolicy(Policy[Any, Any]):
         return {
             "status": [row["status"] for row in log],
             "plan_seconds": np.array([row["plan_seconds"] for row in log]),
+            "cycle_seconds": np.array([row["seconds"] for row in log]),
+            "dt": self.driver.solver.settings.dt,
             "segments": segments,
             "gap": np.array([row["gap"] for row in log]),
             "candidates": np.array([row["candidates"] for row in log]),

@@ -90,6 +90,7 @@ class DrivingEpisode(Episode[Observation, Any]):
             "left_road": world.left_road,
             "goal_speed": float(world.scene.public["goal_speed"]),
             "ego_size": np.array(world.scene.size),
+            "walls": np.array(world.scene.walls),
             "dt": world.scene.dt,
         }
 
