@@ -108,9 +108,7 @@ class _Broken(Tiger):
         self._change = change
 
     def step(self, states, actions, rng):  # type: ignore[no-untyped-def]
-        import attrs
-
-        return attrs.evolve(super().step(states, actions, rng), **{k: f(len(states)) for k, f in self._change.items()})
+        return super().step(states, actions, rng)._replace(**{k: f(len(states)) for k, f in self._change.items()})
 
 
 @pytest.mark.parametrize(

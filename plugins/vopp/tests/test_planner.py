@@ -146,3 +146,10 @@ def test_a_backend_that_cannot_run_the_model_says_so() -> None:
         VOPP(Tiger(), backend="cupy")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="device"):
         VOPP(Tiger(), backend="numba", device="cuda")
+
+
+def test_a_horizon_given_to_plan_may_be_longer_than_the_settings_one(rng) -> None:  # type: ignore[no-untyped-def]
+    config = SearchConfig(seconds=None, max_episodes=400, n_episodes=100, max_depth=3, depth_factor=20)
+    belief = np.array([[0], [1]])
+    depths = [len(VOPP(Tiger(), config, backend="numpy").plan(belief, horizon=h).stats.depth_histogram) for h in (2, None, 8)]
+    assert depths == [3, 4, 9]

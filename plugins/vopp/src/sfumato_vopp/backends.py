@@ -27,6 +27,10 @@ def make_tree(model: Model, config: SearchConfig, eta: float, backend: str | Non
         raise ValueError(f"expected backend 'numpy', 'numba' or 'torch', got {backend!r}")
     if backend != "torch" and device != "cpu":
         raise ValueError(f"backend {backend!r} runs on device 'cpu', got {device!r}; choose backend='torch' for others")
+    if backend != "torch" and (config.capacity is not None or config.capture is not None):
+        raise ModelError(f"capacity and capture are for backend 'torch', got {backend!r}; leave them out, or choose backend='torch'")
+    if config.capture is not None and config.capacity is None:
+        raise ValueError(f"expected a capacity with capture={config.capture!r}, got none; say how many nodes a depth may hold")
     if backend == "numba":
         compiled = compiled_or_raise(model)
         from sfumato_vopp.tree_numba import NumbaTree
@@ -37,6 +41,12 @@ def make_tree(model: Model, config: SearchConfig, eta: float, backend: str | Non
         raise ModelError(f"backend {backend!r} stores dense rows; leave storage out, or choose backend='numba' for sparse")
     if backend == "torch":
         _need("torch")
+        if getattr(model, "array_library", "numpy") != "torch":
+            model = model.on_tensors(device) or model
+        if config.capacity is not None:
+            from sfumato_vopp.tree_torch import FixedTree
+
+            return FixedTree(model, config, eta, device, config.capacity, config.capture), backend
         from sfumato_vopp.ops_torch import TorchTree
 
         return TorchTree(model, config, eta, device), backend

@@ -11,17 +11,44 @@ __all__ = ["DESPOTConfig", "POMCPConfig", "PORPPConfig", "SearchConfig"]
 
 _positive: Any = v.gt(0)
 _optional: Any = v.optional(_positive)
+_count: Any = v.optional([v.instance_of(int), _positive])
 
 
 @attrs.frozen(kw_only=True)
-class SearchConfig:
+class _Budget:
+    """What ends a search; the planners' settings build on it.
+
+    Attributes:
+        seconds: wall-clock budget of one decision; a deadline given to ``plan`` goes before it. None: no clock.
+        max_episodes: episode budget of one decision; with ``seconds=None`` the search is deterministic.
+        max_steps: budget of simulated model steps of one decision; the iteration that reaches it is the last.
+        max_nodes: belief nodes a tree may hold; a search that reaches it stops early and says so.
+        clock: "wall" for real deadlines; "cpu" counts this thread's processor time, for comparisons on a shared machine.
+    """
+
+    seconds: float | None = attrs.field(default=0.1, validator=_optional)
+    max_episodes: int | None = attrs.field(default=None, validator=_count)
+    max_steps: int | None = attrs.field(default=None, validator=_count)
+    max_nodes: int = attrs.field(default=20_000_000, validator=[v.instance_of(int), v.ge(16)])
+    clock: Literal["wall", "cpu"] = attrs.field(default="wall", validator=v.in_(("wall", "cpu")))
+
+    def __attrs_post_init__(self) -> None:
+        if self.seconds is None and self.max_episodes is None and self.max_steps is None:
+            raise ValueError(
+                "expected at least one of seconds, max_episodes, max_steps; without a budget a search would never end"
+            )
+
+
+@attrs.frozen(kw_only=True)
+class SearchConfig(_Budget):
     """How VOPP searches.
 
     Attributes:
         n_episodes: episodes simulated side by side in one iteration (n).
-        seconds: wall-clock budget of one decision; a deadline given to ``plan`` goes before it. None: no clock.
-        max_episodes: episode budget of one decision; with ``seconds=None`` the search is deterministic.
-        max_steps: budget of simulated model steps of one decision; the iteration that reaches it is the last.
+        seconds, max_episodes, max_steps, max_nodes, clock: what ends a decision; seconds are those of the wall or, with
+            clock "cpu", of this thread's processor time, and a deadline given to ``plan`` goes before them. None: no such
+            limit; with ``seconds=None`` the search is deterministic. The iteration that reaches ``max_steps`` is the last.
+            A tree that holds ``max_nodes`` beliefs stops early and says so.
         eta: inverse temperature η of the reference-policy objective, 1/reward. None: ``eta_scale`` over the width of the
             model's ``reward_range``.
         eta_scale: see ``eta``; dimensionless.
@@ -41,14 +68,13 @@ class SearchConfig:
             actions.
         reuse_tree: after ``advance(action, observation)`` the next search goes on in the subtree below them (backend numba).
         n_threads: trees searched at once, one a thread, and pooled at the root (backend numba).
-        max_nodes: belief nodes a tree may hold; a search that reaches it stops early and says so.
-        clock: "wall" for real deadlines; "cpu" counts this thread's processor time, for comparisons on a shared machine.
+        capacity: with it the search runs on tensors of fixed shape (backend torch): most beliefs, and most actions tried,
+            that one depth may hold. None: tables that grow, and a count read back at every level.
+        capture: how those steps are launched: "none" op by op, "graph" from captured CUDA graphs, "compile" compiled; None:
+            "graph" on CUDA, else "none".
     """
 
     n_episodes: int = attrs.field(default=2000, validator=[v.instance_of(int), _positive])
-    seconds: float | None = attrs.field(default=0.1, validator=_optional)
-    max_episodes: int | None = attrs.field(default=None, validator=v.optional([v.instance_of(int), _positive]))
-    max_steps: int | None = attrs.field(default=None, validator=v.optional([v.instance_of(int), _positive]))
     eta: float | None = attrs.field(default=None, validator=_optional)
     eta_scale: float = attrs.field(default=10.0, validator=_positive)
     max_depth: int = attrs.field(default=40, validator=[v.instance_of(int), v.ge(1), v.le(1000)])
@@ -64,15 +90,11 @@ class SearchConfig:
     clip: float = attrs.field(default=80.0, validator=_positive)
     storage: Literal["dense", "sparse"] | None = attrs.field(default=None, validator=v.optional(v.in_(("dense", "sparse"))))
     n_threads: int = attrs.field(default=1, validator=[v.instance_of(int), v.ge(1), v.le(256)])
+    capacity: int | None = attrs.field(default=None, validator=_count)
+    capture: Literal["none", "graph", "compile"] | None = attrs.field(
+        default=None, validator=v.optional(v.in_(("none", "graph", "compile")))
+    )
     reuse_tree: bool = attrs.field(default=False, validator=v.instance_of(bool))
-    max_nodes: int = attrs.field(default=20_000_000, validator=[v.instance_of(int), v.ge(16)])
-    clock: Literal["wall", "cpu"] = attrs.field(default="wall", validator=v.in_(("wall", "cpu")))
-
-    def __attrs_post_init__(self) -> None:
-        if self.seconds is None and self.max_episodes is None and self.max_steps is None:
-            raise ValueError(
-                "expected at least one of seconds, max_episodes, max_steps; without a budget a search would never end"
-            )
 
     def resolve_eta(self, reward_range: tuple[float, float]) -> float:
         """Return η, from the model's reward range when it is not set."""
@@ -81,43 +103,32 @@ class SearchConfig:
         width = reward_range[1] - reward_range[0]
         return self.eta_scale / (width if width > 0 else 1.0)
 
-    def depth(self, iteration: int) -> int:
-        """Return D_i, the length of the episodes of iteration i (counted from 0)."""
-        return max(1, min(self.max_depth, int(self.depth_factor * iteration**self.depth_power + 1.0)))
+    def depth(self, iteration: int, horizon: int | None = None) -> int:
+        """Return D_i, the length of the episodes of iteration i (counted from 0); ``horizon`` stands in for ``max_depth``."""
+        longest = self.max_depth if horizon is None else horizon
+        return max(1, min(longest, int(self.depth_factor * iteration**self.depth_power + 1.0)))
 
 
 @attrs.frozen(kw_only=True)
-class POMCPConfig:
+class POMCPConfig(_Budget):
     """How the POMCP baseline searches.
 
     Attributes:
         n_episodes: simulations between two looks at the clock.
-        seconds, max_episodes, max_steps, max_nodes: as in :class:`SearchConfig`.
+        seconds, max_episodes, max_steps, max_nodes, clock: as in :class:`SearchConfig`.
         max_depth: longest simulation, rollout included.
         exploration: c of UCB1, in reward; the width of the model's ``reward_range`` when None.
-        clock: as in :class:`SearchConfig`.
         leaf: "rollout" follows uniform actions to the horizon, "hint" asks the model's value hint.
     """
 
     n_episodes: int = attrs.field(default=200, validator=[v.instance_of(int), _positive])
-    seconds: float | None = attrs.field(default=0.1, validator=_optional)
-    max_episodes: int | None = attrs.field(default=None, validator=v.optional([v.instance_of(int), _positive]))
-    max_steps: int | None = attrs.field(default=None, validator=v.optional([v.instance_of(int), _positive]))
     max_depth: int = attrs.field(default=90, validator=[v.instance_of(int), v.ge(1), v.le(1000)])
     exploration: float | None = attrs.field(default=None, validator=v.optional(v.ge(0)))
     leaf: Literal["rollout", "hint"] = attrs.field(default="hint", validator=v.in_(("rollout", "hint")))
-    clock: Literal["wall", "cpu"] = attrs.field(default="wall", validator=v.in_(("wall", "cpu")))
-    max_nodes: int = attrs.field(default=20_000_000, validator=[v.instance_of(int), v.ge(16)])
 
-    def __attrs_post_init__(self) -> None:
-        if self.seconds is None and self.max_episodes is None and self.max_steps is None:
-            raise ValueError(
-                "expected at least one of seconds, max_episodes, max_steps; without a budget a search would never end"
-            )
-
-    def depth(self, iteration: int) -> int:
+    def depth(self, iteration: int, horizon: int | None = None) -> int:
         """Return the horizon; it does not grow here."""
-        return self.max_depth
+        return self.max_depth if horizon is None else horizon
 
 
 @attrs.frozen(kw_only=True)
@@ -144,7 +155,7 @@ class PORPPConfig(POMCPConfig):
 
 
 @attrs.frozen(kw_only=True)
-class DESPOTConfig:
+class DESPOTConfig(_Budget):
     """How the DESPOT-like baseline searches.
 
     Attributes:
@@ -160,20 +171,9 @@ class DESPOTConfig:
     xi: float = attrs.field(default=0.95, validator=[v.gt(0), v.le(1)])
     voters: int = attrs.field(default=5, validator=[v.instance_of(int), _positive])
     n_episodes: int = attrs.field(default=1, validator=[v.instance_of(int), _positive])
-    seconds: float | None = attrs.field(default=0.1, validator=_optional)
-    max_episodes: int | None = attrs.field(default=None, validator=v.optional([v.instance_of(int), _positive]))
-    max_steps: int | None = attrs.field(default=None, validator=v.optional([v.instance_of(int), _positive]))
     max_depth: int = attrs.field(default=90, validator=[v.instance_of(int), v.ge(1), v.le(1000)])
     rollout_depth: int = attrs.field(default=90, validator=[v.instance_of(int), v.ge(1), v.le(1000)])
-    clock: Literal["wall", "cpu"] = attrs.field(default="wall", validator=v.in_(("wall", "cpu")))
-    max_nodes: int = attrs.field(default=20_000_000, validator=[v.instance_of(int), v.ge(16)])
 
-    def __attrs_post_init__(self) -> None:
-        if self.seconds is None and self.max_episodes is None and self.max_steps is None:
-            raise ValueError(
-                "expected at least one of seconds, max_episodes, max_steps; without a budget a search would never end"
-            )
-
-    def depth(self, iteration: int) -> int:
+    def depth(self, iteration: int, horizon: int | None = None) -> int:
         """Return the depth of the tree; it does not grow here."""
-        return self.max_depth
+        return self.max_depth if horizon is None else horizon

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import attrs
 import numpy as np
@@ -22,9 +22,8 @@ __all__ = ["CompiledModel", "Model", "Step", "Transitions", "check_model"]
 Array = NDArray[Any]
 
 
-@attrs.frozen
-class Step:
-    """What one batched model step returns; leading axis B throughout.
+class Step(NamedTuple):
+    """What one batched model step returns; leading axis B throughout. A tuple, for compilers of array code see through it.
 
     Attributes:
         states: [B, state_width], the next states (ignored where terminal).
@@ -148,6 +147,10 @@ class Model:
 
     def compiled(self) -> CompiledModel | None:
         """Return scalar compiled functions for the fused CPU search, or None."""
+        return None
+
+    def on_tensors(self, device: str) -> Model | None:
+        """Return this very model stepping torch tensors on a device, or None; backend torch then uses that one."""
         return None
 
     def describe_state(self, state: Array) -> str:

@@ -17,15 +17,16 @@ from sfumato_vopp.errors import ModelError
 from sfumato_vopp.model import Model, Step
 from sfumato_vopp.search_array import ArrayTree
 
-__all__ = ["TorchDraws", "TorchOps", "TorchTree"]
+__all__ = ["GAMMA", "TorchDraws", "TorchOps", "TorchTree", "mix64", "signed"]
 
 
-def _signed(value: int) -> int:
+def signed(value: int) -> int:
+    """Return the int64 with the same bits as an unsigned 64-bit number."""
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
-_GAMMA = _signed(0x9E3779B97F4A7C15)
-_M1, _M2 = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
+GAMMA = signed(0x9E3779B97F4A7C15)
+_M1, _M2 = signed(0xBF58476D1CE4E5B9), signed(0x94D049BB133111EB)
 _TO_UNIT = 1.0 / (1 << 53)
 
 
@@ -34,7 +35,8 @@ def _shift(z: torch.Tensor, bits: int) -> torch.Tensor:
     return (z >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def _mix64(z: torch.Tensor) -> torch.Tensor:
+def mix64(z: torch.Tensor) -> torch.Tensor:
+    """Return the SplitMix64 finaliser of each element, as :func:`sfumato_vopp.counter.mix64` on the same bits."""
     z = (z ^ _shift(z, 30)) * _M1
     z = (z ^ _shift(z, 27)) * _M2
     return z ^ _shift(z, 31)
@@ -54,7 +56,7 @@ class TorchDraws:
         if self._end is not None and self._position >= self._end:
             raise ValueError("the model drew more numbers in one step than there are places for")
         self._position += 1
-        z = _mix64(self._keys + _signed(self._position * (_GAMMA % (1 << 64)) % (1 << 64)))
+        z = mix64(self._keys + signed(self._position * (GAMMA % (1 << 64)) % (1 << 64)))
         return _shift(z, 11).to(torch.float64) * _TO_UNIT
 
     def standard_normal(self, size: int | None = None) -> torch.Tensor:
@@ -157,7 +159,7 @@ class TorchOps:
     def keys(self, seed: int, first: int, count: int) -> torch.Tensor:
         """Return the stream keys of episodes first … first+count-1."""
         ids = torch.arange(first + 1, first + count + 1, device=self.device)
-        return _mix64(ids * _GAMMA + _signed(seed % (1 << 64)))
+        return mix64(ids * GAMMA + signed(seed % (1 << 64)))
 
 
 class _Bridge:

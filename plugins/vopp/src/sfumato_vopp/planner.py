@@ -42,7 +42,7 @@ class PlanStats:
         stop_reason: "deadline", "episodes", "steps", "capacity", "cancelled" or "converged" (bounds met).
         root_entropy: of the root policy, in nats.
         eta: inverse temperature used.
-        backend, storage: what ran.
+        backend, storage: what ran; storage is "dense", "sparse", or "fixed" where a capacity was given.
         reused: belief nodes kept from the search before.
     """
 
@@ -113,19 +113,31 @@ class OnlinePlanner:
     def warmup(self) -> None:
         """Compile and touch everything a decision needs, so that the first deadline is met like any other."""
         rng = np.random.default_rng(0)
+        now = time.thread_time if self.config.clock == "cpu" else time.perf_counter
         particles = self.model.initial(64, rng)
         step_seconds: float | None = None
+        # Steps of fixed shape are readied depth by depth, at the second pass from captured graphs.
+        deepest = self.config.max_depth
+        depths = [deepest] * 4 if self._fixed else [min(deepest, 1 + i) for i in range(4)]
         for weights in (None, np.full(64, 1.0 / 64)):
             self._start(Belief(particles, weights), 0)
-            for iteration in range(4):
-                before, steps = time.perf_counter(), self._tree.steps
-                self._tree.iterate(iteration, 64, 64 * iteration, min(self.config.max_depth, 1 + iteration))
-                done = max(1, self._tree.steps - steps)
-                step_seconds = (time.perf_counter() - before) / done
+            for iteration, depth in enumerate(depths):
+                before, steps = now(), self._tree.steps
+                self._tree.iterate(iteration, 64, 64 * iteration, depth)
+                step_seconds = (now() - before) / self._places(depth, steps)
         self._tree.root(), self._tree.depth_histogram()
         if hasattr(self._tree, "reserve"):
             self._tree.reserve(1 << 17)
         self._step_seconds = step_seconds
+
+    @property
+    def _fixed(self) -> int:
+        """Places that every iteration simulates, whatever it is asked for; 0 where that is not so."""
+        return int(getattr(self._tree, "fixed_batch", 0))
+
+    def _places(self, depth: int, steps: int) -> int:
+        """Return the model steps that an iteration was charged with, given those counted before it."""
+        return self._fixed * (depth + 1) or max(1, self._tree.steps - steps)
 
     def cancel(self) -> None:
         """Ask a running ``plan`` to stop after its iteration and return what it has; call it from any thread."""
@@ -206,7 +218,7 @@ class OnlinePlanner:
         c, tree = self.config, self._tree
         iteration = episodes = 0
         while True:
-            depth = min(horizon, c.depth(iteration))
+            depth = c.depth(iteration, horizon)
             n = c.n_episodes
             if seconds is not None:
                 n = self._affordable(n, depth, seconds - (self._now() - opened), iteration)
@@ -216,7 +228,7 @@ class OnlinePlanner:
                 return iteration, episodes, "deadline" if seconds is not None and episodes != max_episodes else "episodes"
             before, steps = self._now(), tree.steps
             done = tree.iterate(iteration, n, episodes, depth)
-            cost = (self._now() - before) / max(1, tree.steps - steps)
+            cost = (self._now() - before) / self._places(depth, steps)
             self._step_seconds = cost if self._step_seconds is None else 0.7 * self._step_seconds + 0.3 * cost
             episodes += done
             iteration += 1
@@ -235,6 +247,8 @@ class OnlinePlanner:
         """Return the episodes of this length that fit in the time left; at least a few in the first iteration."""
         if self._step_seconds is None:
             return min(n, _PILOT)
+        if self._fixed:
+            return n if iteration == 0 or self._step_seconds * self._fixed * (depth + 1) <= _MARGIN * left else 0
         fitting = int(_MARGIN * left / (self._step_seconds * depth))
         if iteration == 0:
             return max(1, min(n, _PILOT), min(n, fitting)) if left > 0 else 1

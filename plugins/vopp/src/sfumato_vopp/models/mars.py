@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sfumato_vopp.model import Array, CompiledModel
+from sfumato_vopp.model import Array, CompiledModel, Model
 from sfumato_vopp.scalar import ScalarModel
 
 __all__ = ["Mars"]
@@ -33,7 +33,7 @@ class Mars(ScalarModel):
     def __init__(self, n: int = 20, m: int = 20, layout_seed: int = 0, discount: float = 0.983) -> None:
         if not 1 <= m <= 60 or not 4 <= n <= 200:
             raise ValueError(f"expected 1 … 60 rocks on a grid of 4 … 200, got {m} on {n}")
-        self.n, self.m, self.discount = n, m, discount
+        self.n, self.m, self.layout_seed, self.discount = n, m, layout_seed, discount
         self.n_actions = (5 + m) ** 2
         self.starts = ((0, n // 2 - 1), (0, n // 2 + 1))
         free = [c for c in range(n * n) if (c % n, c // n) not in self.starts]
@@ -89,6 +89,14 @@ class Mars(ScalarModel):
         from sfumato_vopp.models import mars_numba as k
 
         return CompiledModel(k.step, k.hint, k.log_likelihood, self._ints, self._floats, "builtin:mars")
+
+    def on_tensors(self, device: str) -> Model | None:
+        """Return the same map on torch tensors; None for a subclass, whose rules may differ."""
+        if type(self) is not Mars:
+            return None
+        from sfumato_vopp.models.mars_torch import TorchMars
+
+        return TorchMars(self.n, self.m, self.layout_seed, self.discount, device=device)
 
     def describe_state(self, state: Array) -> str:
         """Name the rovers' cells and the good rocks."""

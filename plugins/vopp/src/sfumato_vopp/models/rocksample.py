@@ -69,6 +69,7 @@ class RockSample(Model):
         if any(not (0 <= x < n and 0 <= y < n) for x, y in rocks):
             raise ValueError(f"expected every rock inside the {n}×{n} grid, got {rocks}")
         self.n, self.k, self.rocks, self.discount = n, k, tuple(rocks), discount
+        self.half_efficiency_distance = half_efficiency_distance
         self.n_actions = FIRST_CHECK + k
         self.start_cell = (n // 2) * n
         cells = np.arange(n * n)
@@ -167,6 +168,14 @@ class RockSample(Model):
             [[max(12.0 * self.discount, 10.0)], self._exit, self.accuracy.ravel(), self._reach.T.ravel()]
         )
         return CompiledModel(k.step, k.hint, k.log_likelihood, ints, floats, "builtin:rocksample", k.upper)
+
+    def on_tensors(self, device: str) -> Model | None:
+        """Return the same map on torch tensors; None for a subclass, whose rules may differ."""
+        if type(self) is not RockSample:
+            return None
+        from sfumato_vopp.models.rocksample_torch import TorchRockSample
+
+        return TorchRockSample(self.n, self.k, self.rocks, self.discount, self.half_efficiency_distance, device=device)
 
     def describe_state(self, state: Array) -> str:
         """Name the rover's cell and the good rocks."""
