@@ -161,7 +161,7 @@ class HiddenCartPole(GymTask):
         self.sensors = config
         self.max_steps = config.max_steps
         self.spec: Any = ("CartPole-v1", config)
-        self.offers = GymTask.offers | {"pomdp_model"} if config.hidden else GymTask.offers
+        self.offers = GymTask.offers | ({"pomdp_model"} if config.hidden else set())  # type: ignore[misc]
         self.model = CartPoleModel(config)
 
     def make(self) -> gymnasium.Env[Any, Any]:

@@ -33,6 +33,7 @@ class EndgameConfig:
         classes: `hidden`, or `told`: it reads the allowed classes, which makes it the best that anybody can do with these items.
         gap: width, in value, of the bracket at which the search stops.
         max_trials: the most trials of the search.
+        max_states: the most states that an endgame may have; micro has hundreds, easy up to hundreds of thousands.
     """
 
     share: float = attrs.field(default=1.0, validator=[v.gt(0), v.le(1)], metadata={"help": "part of the budget that is used"})
@@ -41,3 +42,4 @@ class EndgameConfig:
     )
     gap: float = attrs.field(default=0.5, validator=v.gt(0), metadata={"help": "value at which the bracket is narrow enough"})
     max_trials: int = attrs.field(default=300, validator=v.ge(1), metadata={"help": "most trials of the search"})
+    max_states: int = attrs.field(default=200_000, validator=v.ge(1), metadata={"help": "most states of an endgame"})

@@ -201,6 +201,7 @@ class EndgamePolicy(Policy[Any, Mapping[str, Any]]):
         self._ids: list[str] = []
         self._items: list[dict[str, Any]] = []
         self._inner: Policy[Any, int] | None = None
+        self._possible: Array = np.zeros((0, 3), np.int64)  # states of the endgame that agree with what was answered
         self._bounds: dict[str, float] = {}
 
     def act(self, observation: Any) -> Mapping[str, Any]:
@@ -245,8 +246,9 @@ class EndgamePolicy(Policy[Any, Mapping[str, Any]]):
             int(self._public["capacity"]), masks, chances,
         )  # fmt: skip
         task = SimpleNamespace(model=model)
+        c = self._config
         search = self._ctx.component(
-            "vopp/sarsop", {"gap": self._config.gap, "max_trials": self._config.max_trials, "solve_seconds": 1e6}
+            "vopp/sarsop", {"gap": c.gap, "max_trials": c.max_trials, "max_states": c.max_states, "solve_seconds": 1e6}
         ).solve(task, self._ctx)
         said = search.notes()
         self._bounds = {name: float(said[name]) for name in ("upper_bound", "lower_bound", "trials")}

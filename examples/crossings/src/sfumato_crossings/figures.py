@@ -29,7 +29,7 @@ def read(store: Path) -> list[Row]:
     """Return a row for each metric of each instance of the runs that ended well, with settings as mappings."""
     kept = Store(store)
     settings: dict[str, Row] = {}
-    rows = []
+    rows: list[Row] = []
     for row in items(kept, status="ok"):
         if row["run_id"] not in settings:
             spec = kept.spec(row["run_id"])
@@ -57,7 +57,8 @@ def interval(values: Iterable[float]) -> tuple[float, float, float]:
     """Return the mean and a 95 % percentile bootstrap interval of it."""
     v = np.asarray(list(values), float)
     means = v[np.random.default_rng(0).integers(0, len(v), (2000, len(v)))].mean(1)
-    return float(v.mean()), *(float(q) for q in np.quantile(means, [0.025, 0.975]))
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(v.mean()), float(low), float(high)
 
 
 def group(rows: Iterable[Row], metric: str, key: Callable[[Row], Any]) -> dict[Any, dict[int, float]]:
@@ -162,7 +163,7 @@ def knapsack(rows: list[Row], figure: Figure) -> list[dict[str, Any]]:
     below.set_yticks(range(len(names)), names)
     below.axvline(0, color="#555555", lw=1)
     spent.set(xlabel="inspections made (% of the budget)", ylabel="most that can be had (score)", ylim=(0, 1), xlim=(0, 104))
-    below.set(xlabel="hundredths of score below that, whole budget spent")
+    below.set(xlabel="hundredths of score below that")
     if spent.has_data():
         spent.legend(frameon=False, loc="lower right")
     return table
@@ -187,13 +188,16 @@ def tuned(rows: list[Row], figure: Figure) -> list[dict[str, Any]]:
     ax = figure.subplots()
     clock = "decision_cpu_seconds" if c["clock"] == "cpu" else "decision_seconds"  # the one that the tuner counted
     rewards, seconds, lengths = (group(rows, metric, key) for metric in ("return", clock, "length"))
-    each = {name: np.array([seconds[name][k] / lengths[name][k] for k in values]) for name, values in rewards.items()}
+    # A run's first episode is not timed: it holds compilation, as the tuner's warm-up does.
+    each = {
+        name: np.array([seconds[name][k] / lengths[name][k] for k in values][1:] or [np.nan]) for name, values in rewards.items()
+    }
     fast = [name for name in rewards if name[0] == 0 and each[name].mean() <= deadline]
     best = max(fast, key=lambda name: float(np.mean(list(rewards[name].values()))), default=None)
-    table = []
+    table: list[dict[str, Any]] = []
     for name, values in rewards.items():
         mean, low, high = interval(values.values())
-        entry = {
+        entry: dict[str, Any] = {
             "who": "tuned online" if name[0] else f"{setting} = {name[1]:,}", "return": mean, "low": low, "high": high,
             f"{c['clock']}_seconds_per_decision": float(each[name].mean()), "over_deadline": float((each[name] > deadline).mean()),
             "n": len(values),
@@ -204,7 +208,8 @@ def tuned(rows: list[Row], figure: Figure) -> list[dict[str, Any]]:
         table.append(entry)
         where = (each[name].mean(), mean)
         ax.errorbar(*where, yerr=[[mean - low], [high - mean]], fmt="o", color=INK["tuned" if name[0] else "planner"], capsize=3)
-        ax.annotate(entry["who"].rpartition(" = ")[2], where, xytext=(6, -14 if name[0] else 4), textcoords="offset points")
+        beside = {"xytext": (-6, 4), "ha": "right"} if name[0] else {"xytext": (6, 4)}
+        ax.annotate(entry["who"].rpartition(" = ")[2], where, textcoords="offset points", **beside)
     ax.set_title(f"{c['solver']} with each value of {setting}, and tuned", fontsize=10)
     ax.axvline(deadline, color="#555555", ls="--", lw=1)
     ax.annotate("deadline", (deadline, ax.get_ylim()[0]), xytext=(3, 3), textcoords="offset points", color="#555555")
