@@ -110,8 +110,9 @@ def test_the_policy_solver_declines_without_weights_and_runs_with_them(tmp_path,
     from sfumato_bqnco import weights
 
     task = OpTask(TaskConfig(n=10))
-    if weights.shipped("op") is None:
-        refusal = PolicySolver().supports(task, None)
+    if weights.shipped("atsp") is None:
+        refusal = PolicySolver().supports(AtspTask(TaskConfig(n=10)), None)
+        assert refusal is not None
         assert "no trained weights" in refusal.reason
     path = tmp_path / "op.safetensors"
     weights.save(path, small_networks["op"], {"licence": "Apache-2.0"})
