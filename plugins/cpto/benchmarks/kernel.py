@@ -1,9 +1,11 @@
 """Time of the ADMM kernel and of complete plans by size, with growth in C, M and N; medians and minima, one thread.
 
-python benchmarks/kernel.py [--repeats 50] [--json results.json] [--peer ./bench]
+python benchmarks/kernel.py [--repeats 50] [--json results.json] [--peer ./bench] [--batch-mpc ./bench]
 
 `--peer` names a program that is called as `PROGRAM C M N REPEATS` and prints "... cpu_min X cpu_median Y wall_median Z" in ms for
 200 iterations of the same size: the authors' released C++ behind a main function of its own. It is run in turn with ours.
+`--batch-mpc` names such a program for 100 iterations of Batch-MPC (Adajania et al., RA-L 2022, their C++ at their settings: 100
+samples over 8 s, six obstacles), an ancestor of the method without consensus; ours then does 100 iterations of the same size.
 """
 
 from __future__ import annotations
@@ -51,18 +53,24 @@ def peer(program: str, c: int, m: int, n: int, repeats: int) -> dict[str, float]
     return {name: float(words[words.index(name) + 1]) for name in ("cpu_min", "cpu_median", "wall_median")}
 
 
-def side_by_side(program: str, rounds: int = 5) -> list[dict[str, object]]:
+OACP_SIZES = ((2, 4, 40), (2, 6, 50), (5, 6, 50), (10, 6, 50))
+BATCH_SIZES = ((2, 6, 100), (6, 6, 100), (11, 6, 100), (20, 6, 100))
+
+
+def side_by_side(
+    program: str, sizes: tuple[tuple[int, int, int], ...] = OACP_SIZES, iterations: int = 200, rounds: int = 5
+) -> list[dict[str, object]]:
     """Return medians over interleaved rounds at the sizes of the comparison, and the ratio."""
     rows: list[dict[str, object]] = []
-    for size in ((2, 4, 40), (2, 6, 50), (5, 6, 50), (10, 6, 50)):
+    for size in sizes:
         ours, theirs = [], []
         for _ in range(rounds):
-            ours.append(kernel(*size, 9)["cpu_median_ms"])
+            ours.append(kernel(*size, 9, iterations)["cpu_median_ms"])
             theirs.append(peer(program, *size, 5)["cpu_median"])
         ratio = float(np.median(np.array(theirs) / np.array(ours)))
         rows.append(
             {
-                "C": size[0], "M": size[1], "N": size[2], "ours_ms": float(np.median(ours)),
+                "C": size[0], "M": size[1], "N": size[2], "iterations": iterations, "ours_ms": float(np.median(ours)),
                 "peer_ms": float(np.median(theirs)), "times_faster": ratio,
             }
         )  # fmt: skip
@@ -70,11 +78,11 @@ def side_by_side(program: str, rounds: int = 5) -> list[dict[str, object]]:
     return rows
 
 
-def gaps(c: int, shared: int, n_scenes: int = 100) -> dict[str, float]:
+def gaps(c: int, shared: int, most: tuple[float, float], n_scenes: int = 500) -> dict[str, float]:
     """Return how far candidates of feasible plans are apart: at the executed step, and over the first five samples."""
-    solver = CPTOSolver(PlannerSettings(bounds=BOUNDS, shared_points=shared))
+    solver = CPTOSolver(PlannerSettings(bounds=BOUNDS, shared_points=shared, segment_gap=most))
     rng = np.random.default_rng(2)
-    step, segment, pace = [], [], []
+    step, segment, pace, cost = [], [], [], []
     for _ in range(n_scenes):
         found = solver.plan(*scene(rng, c))
         if found.status.is_feasible:
@@ -84,8 +92,9 @@ def gaps(c: int, shared: int, n_scenes: int = 100) -> dict[str, float]:
             step.append(far[1])
             segment.append(far[:5].max())
             pace.append(fast[:5].max())
+            cost.append(found.cost)
     return {
-        "C": c, "shared_points": shared, "step_mm_max": 1e3 * max(step), "segment_mm_median": 1e3 * float(np.median(segment)),
+        "C": c, "shared_points": shared, "asked_m": most[0], "asked_m_s": most[1], "mean_cost": float(np.mean(cost)), "step_mm_max": 1e3 * max(step), "segment_mm_median": 1e3 * float(np.median(segment)),
         "segment_mm_p90": 1e3 * float(np.percentile(segment, 90)), "segment_mm_max": 1e3 * max(segment),
         "speed_m_s_median": float(np.median(pace)), "speed_m_s_max": max(pace),
     }  # fmt: skip
@@ -120,6 +129,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--json")
     parser.add_argument("--peer")
+    parser.add_argument("--batch-mpc")
     arguments = parser.parse_args()
     sizes = [
         (2, 4, 40),
@@ -132,6 +142,7 @@ def main() -> None:
         (1, 6, 50),
     ]
     beside = side_by_side(arguments.peer) if arguments.peer else None
+    batch = side_by_side(arguments.batch_mpc, BATCH_SIZES, 100, 3) if arguments.batch_mpc else None
     kernels = [kernel(*size, arguments.repeats) for size in sizes]
     print("ADMM, 200 iterations, one thread")
     print(f"{'C':>3}{'M':>4}{'N':>5}{'cpu min ms':>12}{'cpu median':>12}{'wall median':>13}")
@@ -156,7 +167,9 @@ def main() -> None:
             f"{row['C']:>3}{row['M']:>4}{row['N']:>5}{row['cpu_median_ms']:>15.2f}{row['cpu_p95_ms']:>9.2f}"
             f"{row['feasible']:>6}/{row['repeats']:<3}{row['peak_KiB']:>10.0f}"
         )
-    apart = [gaps(c, shared) for c in (2, 5) for shared in (5, 6)]
+    free = (float("inf"), float("inf"))
+    asked = ((5, free), (5, (0.01, 0.12)), (6, free), (6, (0.001, 0.01)))
+    apart = [gaps(c, shared, most) for c in (2, 5) for shared, most in asked]
     for row in apart:
         print("candidates apart:", {k: round(v, 4) for k, v in row.items()})
     if arguments.json:
@@ -167,8 +180,9 @@ def main() -> None:
                 "plans": plans,
                 "gaps": apart,
                 "released_cpp": beside,
+                "batch_mpc_cpp": batch,
             }
-            json.dump(result, stream, indent=1)
+            json.dump(json.loads(json.dumps(result).replace("Infinity", "null")), stream, indent=1)
 
 
 if __name__ == "__main__":

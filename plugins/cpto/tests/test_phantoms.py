@@ -73,3 +73,25 @@ def test_for_a_waiting_vehicle_the_phantom_comes_on_and_for_a_driving_one_it_is_
         first = shadows.update(found, speed)[0].centres[1, 0]
         second = shadows.update(hidden_cars(PUBLIC, state, TIMES), speed)[0].centres[1, 0]
         assert abs(first - second) == pytest.approx(10.0 * expected, abs=1e-6)
+
+
+def test_a_sliver_of_shadow_hides_nobody_or_a_vehicle_that_waits_before_it_would_wait_for_ever():
+    scene = scenes.occluded_pedestrian(np.random.default_rng(0))
+    public = {**scene.public, "hidden_speed": 3.0}
+    depths = []
+    for x in np.linspace(20.0, 31.5, 200):
+        found = hidden_walkers(public, State(x, -0.96, 0.0, 0.0), np.arange(50) * 0.1)
+        depths += [phantom.depth for phantom in found.values()]
+    assert min(depths) >= 0.3 - 1e-9  # half a body
+
+
+def test_a_wet_road_past_hidden_walkers_is_driven_to_its_end():
+    # Here a vehicle that counted every sliver stood for good: the ellipse ended where the sliver would have cleared.
+    from sfumato_cpto import CPTOSolver
+    from sfumato_cpto.closed_loop import drive
+    from sfumato_cpto.driver import Driver
+
+    rng = np.random.default_rng([1000, 0])
+    world = drive(scenes.wet_pedestrian(rng), Driver(CPTOSolver(), 6, 3), rng)
+    assert world.finished
+    assert not world.contacts

@@ -21,6 +21,7 @@ FAMILIES: dict[str, Any] = {
     "occluded-intersection": scenes.occluded_intersection,
     "tight-intersection": scenes.tight_intersection,
     "occluded-pedestrian": scenes.occluded_pedestrian,
+    "wet-pedestrian": scenes.wet_pedestrian,
 }
 
 DRIVERS: dict[str, Callable[..., Driver]] = {

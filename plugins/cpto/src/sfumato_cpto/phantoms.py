@@ -25,6 +25,7 @@ HYSTERESIS = 2  # cycles for which a phantom outlives its shadow
 CREEP = 1.0  # m/s, below which the vehicle waits rather than drives
 REACH = 80.0  # m along a lane beyond which hidden traffic is too far away to matter
 BEYOND = 1.0  # s after the horizon from which on a conflict is left to later cycles
+WALKER_HALF = 0.3  # m; where a shadow is shallower than that, part of whoever stands in it is seen
 PICK_UP = 1.5  # m/s^2, how the vehicle is expected to gather speed on the way to the conflict point
 
 
@@ -138,7 +139,7 @@ def _hidden_edge(state: State, gap: float, parked: Array, half: Array, pavement:
     if corner_x <= state.x + 1e-6:
         return None
     edge = state.y + (y - half[1] - state.y) / (corner_x - state.x) * (gap - state.x)
-    return None if edge > pavement else float(max(edge, 0.0))
+    return None if edge > pavement - WALKER_HALF else float(max(edge, 0.0))
 
 
 @attrs.define(eq=False)

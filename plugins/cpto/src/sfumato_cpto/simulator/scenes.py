@@ -213,6 +213,19 @@ def occluded_pedestrian(
     )  # fmt: skip
 
 
+WET_BRAKES = (-4.5, 5.0)  # m/s^2
+
+
+def wet_pedestrian(rng: np.random.Generator) -> Scene:
+    """Return the pedestrian's course on a wet road: somebody always comes out, at 2 to 3 m/s; 9 m/s is wanted.
+
+    Brakes give 4.5 m/s^2, a little more than the planner counts on, so that whoever does not think of the hidden cannot make
+    up for it by braking harder than planned.
+    """
+    dry = occluded_pedestrian(rng, probability=1.0, pace=(2.0, 3.0), hidden_speed=3.0, goal_speed=9.0)
+    return attrs.evolve(dry, speed_limits=WET_BRAKES)
+
+
 def noisy(
     rng: np.random.Generator, *, scale: float = 1.0, released: bool = False, detection: float = 0.7
 ) -> Scene:
