@@ -2,6 +2,7 @@
 
     python benchmarks/tables.py run [--budget 300] [--only cvrp-random ...]     # resumable: goes on where it stopped
     python benchmarks/tables.py show                                            # Markdown, from the committed results
+    python benchmarks/tables.py claims                                          # the network's own table, likewise
 
 One process, one thread; limits are process CPU seconds. Within an instance and seed the methods run one after another,
 so a change of the machine's load meets all of them. Every method runs once to its longest limit and its incumbents are
@@ -195,17 +196,19 @@ def show():
         mine = [r for r in rows if r["table"] == table and r["method"] != "reference"]
         if not mine:
             continue
-        where = "5 random instances of 100" if isinstance(places, str) else ", ".join(places)
-        print(f"\n**{table}** ({where})\n")
+        where = "n = 100, an instance a seed" if isinstance(places, str) else ", ".join(places)
+        print(f"\n**{table}** ({where}); gap in %\n")
         print("| method | " + " | ".join(f"{t:g} s" for t in limits) + f" | primal integral to {limits[-1]:g} s | seeds |")
         print("|---|" + "---|" * (len(limits) + 2))
         for method in names:
             some = [r for r in mine if r["method"] == method]
+            if not some:
+                continue
             seeds = sorted({r["seed"] for r in some})
             columns = []
             for k in range(len(limits)):
                 missing = [r for r in some if r["at"][k] is None]
-                if missing or not some:
+                if missing:
                     columns.append(f"none on {len(missing)} of {len(some)}")
                     continue
                 columns.append(spread([
@@ -217,26 +220,49 @@ def show():
             print(f"| {WORDS.get(method, method)} | " + " | ".join(columns) + f" | {spread(area)} | {len(seeds)} |")
 
 
+def claims():
+    """The network's decoders beside simple constructions on the same instances, from the claims' committed results."""
+    import tomllib
+
+    from sfumato_bqnco import reproduce
+
+    folder = Path(next(iter(reproduce.__path__)))
+    print("| claim | gap, % (95 % interval) | instances | CPU s each | on the same instances |\n|---|---|---|---|---|")
+    for path in sorted(folder.glob("cpu-*.toml")):
+        result = folder / "results" / f"{path.stem}.json"
+        if not result.exists():
+            continue
+        title = tomllib.loads(path.read_text())["title"].split(" (scaled")[0]
+        r = json.loads(result.read_text())
+        near = ", ".join(f"{k} {v:.3g}" for k, v in r["details"].get("baselines", {}).items())
+        used = r["details"]["cpu_seconds_per_instance"]
+        figures = f"{r['value']:.3g} ({r['low']:.3g} to {r['high']:.3g})"
+        print(f"| {title} | {figures} | {r['n']} | {used:.2g} | {near} |")
+
+
 def primal(row, reference, limit):
     times, values = (np.array([s[k] for s in row["steps"]]) for k in (0, 1))
     return primal_integral(times, values, reference, limit)
 
 
 def spread(values):
-    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-    return f"{np.mean(values):.2f} ± {error:.2f}"
+    if len(values) < 2:
+        return f"{np.mean(values):.2f}"
+    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1) / np.sqrt(len(values)):.2f}"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=("run", "show"))
+    parser.add_argument("action", choices=("run", "show", "claims"))
     parser.add_argument("--budget", type=float, default=1e9, help="CPU seconds of this call.")
     parser.add_argument("--only", nargs="*", choices=TABLES, default=[])
     a = parser.parse_args()
     if a.action == "run":
         run(a.budget, a.only)
-    else:
+    elif a.action == "show":
         show()
+    else:
+        claims()
 
 
 if __name__ == "__main__":
