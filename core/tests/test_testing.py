@@ -10,7 +10,7 @@ import pytest
 
 from entry_points import point
 from sfumato import BackendSpec, ComponentSpec, hookimpl
-from sfumato.errors import ProtocolError
+from sfumato.errors import BackendUnavailable, ProtocolError
 from sfumato.plugins import Registry
 from sfumato.protocols import Episode, Evaluator, Policy, Solver, Task
 from sfumato.records import Metric, Start, Step
@@ -269,6 +269,20 @@ class Endless(CountTask):
         return CountEpisode(instance, 10**9)
 
 
+class Importing(IdleSolver):
+    """Needs a package that no extra of its plugin declares."""
+
+    def solve(self, task, ctx):
+        import sfumato_no_such_package  # noqa: F401
+
+
+class Lacking(IdleSolver):
+    """Says what to install."""
+
+    def solve(self, task, ctx):
+        raise BackendUnavailable("it needs 'y', which is not installed. Install it: pip install 'sfumato-x[y]'")
+
+
 class Loose(Whimsical):
     """Promises less."""
 
@@ -286,6 +300,8 @@ class Loose(Whimsical):
         ("instances-unchanged", {"solver": Failing}, "x/idle on x/count: the run raised RuntimeError"),
         ("replays", {"solver": Loose}, "x/idle: it promises statistical, not bits"),
         ("metrics-stable", {"solver": Failing}, "x/idle on x/count: the run raised"),
+        ("runs", {"solver": Lacking}, "x/idle: it needs 'y', which is not installed. Install it"),
+        ("supports-refuses", {"solver": Crashing, "backends": (BackendSpec("absentlib", extra="y"),)}, "x/idle: solver 'x/idle' needs"),
     ],
 )
 def test_a_promise_that_could_not_be_tried_is_not_said_to_be_kept(registry, promise, parts, why):
@@ -294,6 +310,18 @@ def test_a_promise_that_could_not_be_tried_is_not_said_to_be_kept(registry, prom
     assert list(PROMISES[promise](subject)) == []
     assert subject.tried[promise] == 0
     assert subject.why_not(promise)[0].startswith(why)
+
+
+def test_a_package_that_may_be_absent_is_to_be_declared(registry):
+    """An import that fails is broken where nobody said what to install, and how to say so is told; else it is not tried."""
+    numpy = (BackendSpec("numpy"),)
+    for promise in ("runs", "backends-honest"):
+        (broken,) = PROMISES[promise](Subject("x", registry(solver=Importing, backends=numpy)))
+        assert "sfumato_no_such_package" in broken.found
+        assert "BackendUnavailable" in broken.mend
+    subject = Subject("x", registry(solver=Lacking, backends=numpy))
+    assert list(PROMISES["backends-honest"](subject)) == []
+    assert subject.untried["backends-honest"]
 
 
 def test_a_sound_plugin_has_every_promise_tried(registry):

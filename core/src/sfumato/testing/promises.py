@@ -257,6 +257,16 @@ def config_round_trip(subject: Subject) -> Iterable[Broken]:
                 yield Broken("config-round-trip", call, "it can be changed after it was made", "Use @attrs.frozen.")
 
 
+def _mend(error: Exception) -> str:
+    """Return how to mend what raised an error."""
+    if isinstance(error, ImportError):
+        return (
+            "Where a package may be absent, declare it (BackendSpec with `extra`), or raise sfumato.errors.BackendUnavailable that "
+            "names the extra: such a component is then not tried here, and a run says what to install."
+        )
+    return "Mend it."
+
+
 def same_instances(subject: Subject) -> Iterable[Broken]:
     """The same seed gives the same instances, and an instance does not depend on which others are asked for."""
     for spec, task in subject.tasks:
@@ -264,7 +274,7 @@ def same_instances(subject: Subject) -> Iterable[Broken]:
         try:
             first, second = (list(subject.build(spec).instances(subject.context())) for _ in range(2))
         except Exception as error:
-            yield Broken("same-instances", f"{spec.name}.instances(ctx)", f"it raised {type(error).__name__}: {error}", "Mend it.")
+            yield Broken("same-instances", f"{spec.name}.instances(ctx)", f"it raised {type(error).__name__}: {error}", _mend(error))
             continue
         expected = 1 if task.batched else N_ITEMS
         if len(first) != expected:
@@ -292,7 +302,7 @@ def same_reset(subject: Subject) -> Iterable[Broken]:
             instance = next(iter(task.instances(ctx)))
             starts = [task.start(instance, ctx, ctx.stream("world", 0)).reset() for _ in range(2)]
         except Exception as error:
-            yield Broken("same-reset", f"{spec.name}: start(...).reset()", f"it raised {type(error).__name__}: {error}", "Mend it.")
+            yield Broken("same-reset", f"{spec.name}: start(...).reset()", f"it raised {type(error).__name__}: {error}", _mend(error))
             continue
         if not all(isinstance(s, Start) for s in starts):
             yield Broken("same-reset", f"{spec.name}: start(...).reset()", f"it returned {type(starts[0]).__name__}", "Return a Start.")
@@ -409,8 +419,9 @@ def supports_refuses(subject: Subject) -> Iterable[Broken]:
     """`supports` answers None or a Refusal with a reason, for a task of another kind too."""
     for spec in subject.specs("solver"):
         try:
+            backends.resolve(spec)  # without its library it never comes to be asked
             solver = subject.build(spec)
-        except PluginError as error:
+        except (PluginError, BackendUnavailable) as error:
             subject.skipped[spec.name] = str(error)
             subject.pass_over("supports-refuses", spec.name, str(error))
             continue
@@ -435,7 +446,7 @@ def runs(subject: Subject) -> Iterable[Broken]:
             subject.skipped[spec.name] = str(error)
             subject.pass_over("runs", spec.name, str(error))
         except Exception as error:
-            yield Broken("runs", f"solver {spec.name} on {task_spec.name}", f"{type(error).__name__}: {error}", "Mend it.")
+            yield Broken("runs", f"solver {spec.name} on {task_spec.name}", f"{type(error).__name__}: {error}", _mend(error))
 
 
 def replays(subject: Subject) -> Iterable[Broken]:
@@ -493,8 +504,11 @@ def backends_are_honest(subject: Subject) -> Iterable[Broken]:
             ctx = attrs.evolve(subject.context(spec), backend=offer.name, device="cpu")
             try:
                 subject.drive(spec, subject.build(spec), task_spec, task, ctx=ctx)
+            except (BackendUnavailable, DataMissing) as error:
+                subject.pass_over("backends-honest", call, str(error))
             except Exception as error:
-                yield Broken("backends-honest", call, f"declared and installed, but {type(error).__name__}: {error}", "Mend it or do not declare it.")
+                mend = _mend(error) if isinstance(error, ImportError) else "Mend it or do not declare it."
+                yield Broken("backends-honest", call, f"declared and installed, but {type(error).__name__}: {error}", mend)
     for spec in subject.specs("solver"):
         subject.try_out("backends-honest")
         try:
