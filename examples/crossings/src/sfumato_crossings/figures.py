@@ -20,6 +20,7 @@ from sfumato.store import Store
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 INK = {"planner": "#0072B2", "ppo": "#D55E00", "random": "#000000", "tuned": "#009E73", "expert": "#E69F00"}
 Row = Mapping[str, Any]
@@ -214,6 +215,9 @@ def tuned(rows: list[Row], figure: Figure) -> list[dict[str, Any]]:
     ax.axvline(deadline, color="#555555", ls="--", lw=1)
     ax.annotate("deadline", (deadline, ax.get_ylim()[0]), xytext=(3, 3), textcoords="offset points", color="#555555")
     ax.set(xlabel=f"{'CPU ' if c['clock'] == 'cpu' else ''}seconds a decision", ylabel="return of an episode", xscale="log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     return table
 
 
