@@ -34,7 +34,7 @@ from sfumato_bqnco.instances import from_arrays
 from sfumato_bqnco.readers import read
 from sfumato_bqnco.validate import objective
 
-RESULTS = Path(__file__).parent / "results" / "tables.json"
+RESULTS = Path(os.environ.get("BQNCO_TABLES", Path(__file__).parent / "results" / "tables.json"))
 SEEDS = 5
 LADDER = ("hgs", "fast-tsp")
 TSP = ("policy", "iterated-2-opt", "fast-tsp", "pyvrp", "ortools")
