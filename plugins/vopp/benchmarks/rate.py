@@ -148,6 +148,7 @@ def main() -> None:
         print(f"{'':18} ratio VOPP numba n=1000 / pomdp_py's POMCP: {rates['RockSample(7,8)', 1000, 'visited'] / rate:.0f}")
     except ImportError as reason:
         print(f"pomdp_py: skipped, {reason}")
+    print("pomdpplanners: skipped, its installation compiles for more than twenty minutes")
     if not options.vopp_reference:
         print("released VOPP: skipped, give --vopp-reference PATH of a checkout of RDLLab/VOPP")
         return
