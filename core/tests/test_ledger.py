@@ -75,6 +75,7 @@ def test_reproduce_prints_the_papers_figure_beside_ours(sfumato, tmp_path):
     assert by_id["dear"]["verdict"] == "not run"
     assert by_id["dear"]["reason"] == "needs --class gpu"
     assert by_id["lacking"]["verdict"] == "not run"
+    assert "Traceback" not in done.stderr
     assert by_id["lacking"]["reason"].startswith("DataMissing: the data file 'figure.txt' was looked for in")
     assert (by_id["nameless"]["verdict"], by_id["nameless"]["reason"]) == ("not reproduced", "its figure is nan")
     sfumato("reproduce", "toys", "--claim", "lacking", check=0, env=nothing)  # what was not run is no failure

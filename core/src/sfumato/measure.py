@@ -1,6 +1,6 @@
 """Measures one claim, in a process of its own: `python -m sfumato.measure CLAIM.json OUT.json`.
 
-The claim's callable, or its task and solver through the driver, gives value, low, high, n and details.
+The claim's callable, or its task and solver through the driver, gives value, low, high, n and details; or why it could not.
 """
 
 from __future__ import annotations
@@ -15,8 +15,13 @@ from typing import Any
 import numpy as np
 
 from sfumato import config, plugins, seeding, stats
+from sfumato.errors import SfumatoError
 from sfumato.ledger import How
 from sfumato.provenance import provenance
+
+
+class NotMeasured(Exception):
+    """Raised when a claim's runs do not give its figure; the message says why, so that nobody needs the traceback."""
 
 
 def measure(how: How, store: str, data_dir: str | None) -> dict[str, Any]:
@@ -64,14 +69,14 @@ def values(how: How, solver: str, settings: Mapping[str, Any], store: str, data_
     found: list[float] = []
     for record in records:
         if record.status is not Status.OK:
-            raise RuntimeError(f"{record.label}: {record.status.value}: {record.error}")
+            raise NotMeasured(f"{record.label}: {record.status.value}: {record.error}")
         for row in place.rows(record.run_id):
             for metric in row["metrics"]:
                 if metric["name"] == how.metric:
                     found += metric["values"]
     if not found:
         names = sorted({f.name for r in records for f in r.figures})
-        raise RuntimeError(f"{how.task} gave no metric {how.metric!r}; it gave {', '.join(names)}")
+        raise NotMeasured(f"{how.task} gave no metric {how.metric!r}; it gave {', '.join(names)}")
     return np.asarray(found, float)
 
 
@@ -79,7 +84,12 @@ def main() -> None:
     """Read the job, measure, write the answer."""
     job = json.loads(Path(sys.argv[1]).read_text())
     how = config.structure(job["run"], How, where="claim")
-    answer = measure(how, job["store"], job["data_dir"])
+    try:
+        answer = measure(how, job["store"], job["data_dir"])
+    except NotMeasured as error:
+        answer = {"failed": str(error)}
+    except SfumatoError as error:
+        answer = {"failed": f"{type(error).__name__}: {error}"}
     answer["provenance"] = provenance()
     Path(sys.argv[2]).write_text(json.dumps(answer, default=lambda v: v.item() if hasattr(v, "item") else str(v)))
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import click
@@ -158,10 +159,10 @@ def _reproduce(registry: Registry, claim: Claim, store: Path, data_dir: str | No
         status, last = _watched(words, environment, TIME_LIMITS[claim.machine])
         if status is None:
             return not_run(claim, f"failed: passed its time limit of {TIME_LIMITS[claim.machine]:g} s")
-        if status or not answer.exists():
-            lacking = re.search(rf"(?:{'|'.join(LACKING)}): .*", last)  # it could not be run here, which is no failure of it
-            return not_run(claim, lacking[0] if lacking else f"failed: {last or 'no message'}")
-        got = json.loads(answer.read_text())
+        got: dict[str, Any] = {"failed": last or "no message"} if status or not answer.exists() else json.loads(answer.read_text())
+    if "failed" in got:
+        lacking = re.search(rf"(?:{'|'.join(LACKING)}): .*", got["failed"], re.S)  # it could not be run here: no failure of its own
+        return not_run(claim, lacking[0] if lacking else f"failed: {got['failed']}")
     if not math.isfinite(float(got["value"])):
         return attrs.evolve(not_run(claim, f"its figure is {got['value']}"), verdict="not reproduced", code=code)
     result = attrs.evolve(
