@@ -20,7 +20,7 @@ from sfumato_bqnco import solvers
 from sfumato_bqnco.config import BASELINES, PolicyConfig, TaskConfig
 from sfumato_bqnco.evaluators import GapEvaluator
 from sfumato_bqnco.solvers import PolicySolver
-from sfumato_bqnco.tasks import AtspTask, CvrpTask, KpTask, OpTask, TspTask, decode, encode
+from sfumato_bqnco.tasks import AtspTask, CvrpTask, CvrptwTask, KpTask, OpTask, TspTask, decode, encode
 
 TASKS = {"tsp": TspTask, "atsp": AtspTask, "cvrp": CvrpTask, "op": OpTask, "kp": KpTask}
 FAST = {"tsp": "2-opt", "atsp": "nearest-neighbour", "cvrp": "savings", "op": "prize-greedy", "kp": "density"}
@@ -110,8 +110,8 @@ def test_the_policy_solver_declines_without_weights_and_runs_with_them(tmp_path,
     from sfumato_bqnco import weights
 
     task = OpTask(TaskConfig(n=10))
-    if weights.shipped("atsp") is None:
-        refusal = PolicySolver().supports(AtspTask(TaskConfig(n=10)), None)
+    if weights.shipped("cvrptw") is None:
+        refusal = PolicySolver().supports(CvrptwTask(TaskConfig(n=10)), None)
         assert refusal is not None
         assert "no trained weights" in refusal.reason
     path = tmp_path / "op.safetensors"

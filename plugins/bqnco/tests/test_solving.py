@@ -83,10 +83,10 @@ def test_bad_calls_are_refused(tmp_path):
         solve(item, -1.0)
     with pytest.raises(BqncoError, match="expected a method"):
         solve(item, 1.0, method="oracle")
-    directed = from_arrays("atsp", generate.atsp(np.random.default_rng(0), 1, 8), 0)
-    if weights.shipped("atsp") is None:
-        with pytest.raises(WeightsError, match="no trained weights for atsp"):
-            solve(directed, 1.0, method="policy")
+    timed = from_arrays("cvrptw", generate.cvrptw(np.random.default_rng(0), 1, 8), 0)
+    if weights.shipped("cvrptw") is None:
+        with pytest.raises(WeightsError, match="no trained weights for cvrptw"):
+            solve(timed, 1.0, method="policy")
 
 
 def test_weights_round_trip_and_are_guarded(tmp_path, small_networks):
