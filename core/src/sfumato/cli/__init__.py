@@ -113,13 +113,16 @@ def main() -> None:
     """Run the command line; errors that the user can mend are printed without a traceback."""
     if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited: how runs end could not be told
+    if not sys.argv[1:]:  # as click does from 8.2 on; before, it called this a success
+        click.echo(cli.get_help(click.Context(cli, info_name="sfumato", **cli.context_settings)), err=True)
+        sys.exit(2)
     try:
         status = cli.main(standalone_mode=False, prog_name="sfumato")
     except SfumatoError as error:
         click.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # `sfumato` alone: its help; click 8.1 has no such error
+        if type(error).__name__ == "NoArgsIsHelpError":  # `sfumato PLUGIN` alone: its help; click 8.1 has no such error
             error.show()
             sys.exit(2)
         from sfumato.cli.mistakes import explain
