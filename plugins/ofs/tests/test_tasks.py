@@ -214,3 +214,18 @@ def test_every_form_of_the_loop_plays(settings: dict) -> None:
     assert all(np.isfinite(v).all() for v in figures.values())
     assert (figures["violation"] >= 0).all()
     assert len(instance.constraints.names) == instance.constraints.size == instance.oracle.residuals.shape[1]
+
+
+def test_a_score_model_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runner then ends with the status for a missing backend, and a check of promises does not call them broken."""
+    import importlib.metadata
+
+    from sfumato.errors import BackendUnavailable
+    from sfumato_ofs import tasks
+
+    def absent(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    with pytest.raises(BackendUnavailable, match=r"pip install 'sfumato-ofs\[data\]'"):
+        tasks.pool_loop(None, None, None, "german", "")  # type: ignore[arg-type]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.util import find_spec
 
+import attrs
+
 from sfumato import BackendSpec, CommandSpec, ComponentSpec, Finding, ReportSection, hookimpl
 
 PLUGIN_API = 1
@@ -27,7 +29,14 @@ def _task(name: str, target: str, config: str, summary: str) -> ComponentSpec:
     )
 
 
-def _solver(name: str, target: str, summary: str, source: str = SOURCE) -> ComponentSpec:
+def _needing(package: str) -> tuple[BackendSpec, ...]:
+    """The baselines' backend, for one that needs a solver of the extra `verify` besides."""
+    return tuple(attrs.evolve(spec, extra="verify", requires=(spec.name, package)) for spec in _BASELINE)
+
+
+def _solver(
+    name: str, target: str, summary: str, source: str = SOURCE, backends: tuple[BackendSpec, ...] = _BASELINE
+) -> ComponentSpec:
     return ComponentSpec(
         "solver",
         name,
@@ -36,7 +45,7 @@ def _solver(name: str, target: str, summary: str, source: str = SOURCE) -> Compo
         version=1,
         summary=summary,
         source=source,
-        backends=_BASELINE,
+        backends=backends,
         timing="exclusive",
     )
 
@@ -82,11 +91,11 @@ def sfumato_components() -> Iterator[ComponentSpec]:
     )  # fmt: skip
     yield _solver(
         "cpto/control-tree", "ControlTreeSolver", "Baseline: joint program with shared prefix, general QP solver",
-        "Phiquepal and Toussaint, ICRA 2021",
+        "Phiquepal and Toussaint, ICRA 2021", _needing("proxsuite"),
     )  # fmt: skip
     yield _solver(
-        "cpto/ipopt", "IpoptSolver", "Baseline: the full nonlinear program", "Waechter and Biegler, 2006"
-    )
+        "cpto/ipopt", "IpoptSolver", "Baseline: the full nonlinear program", "Waechter and Biegler, 2006", _needing("casadi")
+    )  # fmt: skip
     yield ComponentSpec(
         "evaluator",
         "cpto/driving",

@@ -21,7 +21,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.errors import DataMissing
+from sfumato.errors import BackendUnavailable, DataMissing
 from sfumato.protocols import Context, Episode, Task
 from sfumato.records import Start, Step
 from sfumato_ofs import data
@@ -272,7 +272,8 @@ def pool_loop(table: data.Table, task: FairTask, ctx: Context, name: str, digest
     try:
         library = importlib.metadata.version("scikit-learn")
     except importlib.metadata.PackageNotFoundError as error:
-        raise need("scikit-learn", "data", "the score model of German Credit and COMPAS") from error
+        absent = need("scikit-learn", "data", "the score model of German Credit and COMPAS")
+        raise BackendUnavailable(str(absent)) from error
 
     def build(folder: Path) -> None:
         np.save(folder / "scores.npy", out_of_fold_scores(table))
