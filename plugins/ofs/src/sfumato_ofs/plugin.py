@@ -42,7 +42,7 @@ def _solver(name: str, target: str, config: str, summary: str, source: str = SOU
     )
 
 
-def _peer(name: str, target: str, config: str, summary: str) -> ComponentSpec:
+def _peer(name: str, target: str, config: str, summary: str, package: str) -> ComponentSpec:
     return ComponentSpec(
         "solver",
         name,
@@ -50,7 +50,7 @@ def _peer(name: str, target: str, config: str, summary: str) -> ComponentSpec:
         config=f"sfumato_ofs.config:{config}",
         version=1,
         summary=summary,
-        backends=_NUMPY,
+        backends=(BackendSpec("numpy", devices=("cpu",), extra="peers", requires=("numpy", package)),),
     )
 
 
@@ -103,12 +103,14 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         "MabwiserSolver",
         "MabwiserConfig",
         "Peer: mabwiser's bandits on reward or a penalised reward",
+        "mabwiser",
     )
     yield _peer(
         "ofs/vowpal-wabbit",
         "VowpalWabbitSolver",
         "VowpalWabbitConfig",
         "Peer: Vowpal Wabbit's bandit on reward or a penalised reward",
+        "vowpalwabbit",
     )
     yield ComponentSpec(
         "evaluator",
