@@ -10,7 +10,7 @@ import pytest
 
 from entry_points import point
 from sfumato import BackendSpec, ComponentSpec, hookimpl
-from sfumato.errors import BackendUnavailable, ProtocolError
+from sfumato.errors import BackendUnavailable, DataMissing, ProtocolError
 from sfumato.plugins import Registry
 from sfumato.protocols import Episode, Evaluator, Policy, Solver, Task
 from sfumato.records import Metric, Start, Step
@@ -322,6 +322,20 @@ def test_a_package_that_may_be_absent_is_to_be_declared(registry):
     subject = Subject("x", registry(solver=Lacking, backends=numpy))
     assert list(PROMISES["backends-honest"](subject)) == []
     assert subject.untried["backends-honest"]
+
+
+def test_a_world_whose_data_is_absent_is_not_tried_rather_than_broken(registry):
+    """Also where the file is first asked for when an episode begins."""
+
+    class Distant(CountTask):
+        def start(self, instance, ctx, rng):
+            raise DataMissing("the data file 'far/away.csv' is nowhere. Run 'sfumato x fetch'.")
+
+    subject = Subject("x", registry(task=Distant))
+    for promise in ("same-reset", "runs"):
+        assert list(PROMISES[promise](subject)) == []
+    assert subject.tried["same-reset"] == 0
+    assert "fetch" in subject.why_not("same-reset")[0]
 
 
 def test_a_sound_plugin_has_every_promise_tried(registry):
