@@ -1,5 +1,7 @@
 """Blocks end where a reader sees them end."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,10 @@ from sfumato_sandbox.fences import Block, FenceProblem, code_blocks, single_bloc
         ("```python\n```", [""]),
         ("```\r\nx = 1\r\n```\r\n", ["x = 1\n"]),
         ("    ```\n    indented text\n", []),
+        ("```\na\x0cb\u2028c\x85d\x1ce\n```", ["a\x0cb\u2028c\x85d\x1ce\n"]),
+        ("```\rx\r```\r", ["x\n"]),
+        ("~~~ py `x`\ny\n~~~", ["y\n"]),
+        ("``` py `x`\ny", []),
         ("```py\nx\n``` trailing words\ny\n```", ["x\n``` trailing words\ny\n"]),
     ],
 )
@@ -37,6 +43,16 @@ def test_none_is_no_problem_but_two_or_an_open_one_are():
     assert single_block("thinking") is None
     assert "got 2" in single_block("```\na\n```\n```\nb\n```").message
     assert isinstance(single_block("```python\nx = 1"), FenceProblem)
+
+
+@pytest.mark.parametrize(
+    "line", ["~" * 200_000 + "`", "~~~" + "a" * 200_000 + "`", "`" * 200_000 + "x`", " " * 200_000]
+)
+def test_time_grows_with_the_length_of_a_message_and_no_faster(line):
+    """A model that repeats itself must not hold the host up: no clock runs while a message is read."""
+    started = time.process_time()
+    code_blocks(line)
+    assert time.process_time() - started < 1
 
 
 @given(st.text(alphabet="`~ \nab'\"", max_size=60))

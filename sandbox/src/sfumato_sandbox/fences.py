@@ -10,7 +10,9 @@ import re
 
 import attrs
 
-_OPEN = re.compile(r"^( {0,3})(`{3,}(?=[^`]*$)|~{3,})[ \t]*([^\s`]*)[^`\n]*$")
+_OPEN = re.compile(r"( {0,3})(`{3,}|~{3,})")
+# As CommonMark and Python have them; `splitlines` would also cut strings at U+2028 and form feeds.
+_LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 @attrs.frozen
@@ -35,10 +37,12 @@ def code_blocks(text: str) -> list[Block]:
     fence = indent = language = ""
     lines: list[str] = []
     inside = False
-    for line in text.splitlines():
+    rows = _LINE_END.split(text)
+    for line in rows if rows[-1] else rows[:-1]:
         if not inside:
-            if opening := _OPEN.match(line):
-                indent, fence, language = opening.groups()
+            if (opening := _OPEN.match(line)) and not (opening[2][0] == "`" and "`" in line[opening.end() :]):
+                indent, fence = opening.groups()
+                language = next(iter(line[opening.end() :].split(None, 1)), "")
                 inside, lines = True, []
             continue
         stripped = line.strip()
