@@ -152,6 +152,17 @@ def test_an_absent_plugin_is_named_before_names_of_others(sfumato):
     assert "Did you mean 'toys/bandit'" in sfumato("run", "toy/bandit", "--solver", "toys/greedy", check=2).stderr
 
 
+def outside_tracebacks(lines):
+    """Yield the lines but those that stand deeper under a traceback's first line."""
+    depth = None
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if depth is not None and indent > depth:
+            continue
+        depth = indent if line.lstrip().startswith("Traceback") else None
+        yield line
+
+
 @pytest.mark.parametrize("columns", [80, 100])
 def test_tables_keep_to_the_columns_that_there_are(sfumato, columns):
     """Compare, status, show and reproduce; whether a run went well or not, without colour."""
@@ -164,7 +175,7 @@ def test_tables_keep_to_the_columns_that_there_are(sfumato, columns):
     for words in [*commands, *(("show", run) for run in runs)]:
         done = sfumato(*words, env=narrow)
         lines = [*done.stdout.splitlines(), *done.stderr.splitlines()]
-        lines = [line for line in lines if not line.lstrip().startswith('File "')]  # a traceback's paths are not cut
+        lines = list(outside_tracebacks(lines))  # their paths and source lines are not cut
         assert lines, words
         assert max(map(len, lines)) <= columns, (words, max(lines, key=len))
         assert "\x1b" not in done.stdout
