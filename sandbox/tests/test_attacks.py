@@ -226,6 +226,10 @@ EXHAUST = {
     "many files": ("for i in range(10**7): open(f'f{i}', 'w').close()", ("DiskLimit",)),
     "many files at once": ("for i in range(300): open(f'f{i}', 'w').close()", ("DiskLimit",)),
     "deep folders": ("import os\nfor i in range(400): os.mkdir('d'); os.chdir('d')", ("DiskLimit", "ActionTimeout")),
+    "files without a name": ("import os, time\nkeep = []\nfor i in range(20):\n f = open('x', 'wb', 0); os.unlink('x'); f.write(bytes(3 << 20)); keep.append(f); time.sleep(0.02)", ("DiskLimit",)),
+    "temporary files": ("import tempfile\nkeep = []\nfor i in range(20): keep.append(tempfile.TemporaryFile(buffering=0)); keep[-1].write(bytes(3 << 20))", ("DiskLimit",)),
+    "mapped files without a name": ("import os, mmap\nkeep = []\nfor i in range(9):\n f = open('x', 'w+b', 0); os.unlink('x'); f.write(bytes(3 << 20)); keep.append(mmap.mmap(f.fileno(), 4096)); f.close()", ("DiskLimit",)),
+    "files on their way through a socket": ("import os, socket\na, b = socket.socketpair()\nfor i in range(20):\n f = open('x', 'wb', 0); os.unlink('x'); f.write(bytes(3 << 20)); socket.send_fds(a, [b'x'], [f.fileno()]); f.close()", ("PermissionError",)),
     "a sparse file": ("open('f', 'wb').truncate(1 << 40)", ("OSError",)),
     "output": ("import sys\nfor i in range(200): sys.stdout.write('x' * 100_000)\n1 / 0", ("ZeroDivisionError",)),
     "output without end": ("while True: print('x' * 10_000)", ("ActionTimeout",)),
@@ -335,6 +339,21 @@ def test_a_process_that_never_answers_a_snapshot_does_not_hold_the_host_up(best,
         with pytest.raises(SandboxError, match="no answer within"):
             session.snapshot()
         assert time.monotonic() - started < 2
+
+
+def test_files_without_a_name_are_counted_at_every_level_and_after_a_restore(confined):
+    """They fill the disk as any others do; a listing of the session's directory does not show them."""
+    code = "f = open('x', 'wb', 0); os.unlink('x'); f.write(bytes(3 << 20)); keep.append(f)"
+    with confined.open({}, LIMITS, snapshots=1) as session:
+        session.step(f"import os; keep = []; {code}; {code}")
+        assert session.step(code).error.type == "DiskLimit"
+    with confined.open({}, LIMITS, snapshots=1) as session:
+        session.step("import os; keep = []")
+        mark = session.snapshot()
+        session.restore(mark)
+        assert session.step(f"{code}; {code}").ok
+        result = session.step(f"{code}; import time; time.sleep(0.5)")
+        assert result.error.type == "DiskLimit" and result.state == "lost"
 
 
 def _census(interpreter):

@@ -23,6 +23,8 @@ from sfumato_sandbox.zygote import Ticket, Zygote
 
 SEND_SECONDS, RECEIVE_SECONDS = 1, 30
 DRAIN_BYTES = 1 << 20
+CREDENTIALS = hasattr(socket, "SO_PASSCRED") and hasattr(socket, "SCM_CREDENTIALS")
+_UCRED = struct.Struct("@iII")
 _READ = select.POLLIN | select.POLLHUP
 
 
@@ -63,6 +65,7 @@ class Child:
         self.reader = wire.Reader(limits.message_bytes)
         self.ready = False
         self.pid = self.leader = 0
+        self.host_pid = 0  # the same process in the host's own pid namespace, where that can be told
         self.notify = -1
         self.dead = False
         self._kill: Ticket | None = None
@@ -83,6 +86,8 @@ class Child:
         # A process that has stopped itself must not block the host for ever.
         self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_SECONDS, 0))
         self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", RECEIVE_SECONDS, 0))
+        if CREDENTIALS:
+            self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         for fd in (self.out, self.err):
             os.set_blocking(fd, False)
         self.poll = select.poll()
@@ -140,6 +145,7 @@ class Child:
             if "error" in answer:
                 raise SandboxError(f"making a process failed: {answer['error']}")
             self.pid = self.leader = answer["pid"]
+        self.identify()
         message, fds = wire.receive_with_fds(self.channel)
         if message != {"t": "ready", "n": self.nonce}:
             raise SandboxError(f"confining a process failed: {(message or {}).get('message', 'it died')}")
@@ -147,6 +153,17 @@ class Child:
             self.notify = fds[0]
             self.poll.register(self.notify, _READ)
         self.ready = True
+
+    def identify(self) -> None:
+        """Learn from the kernel which process sent the first message, which waits to be read and stays there."""
+        if not CREDENTIALS:
+            return
+        with contextlib.suppress(OSError):
+            _, ancillary, _, _ = self.channel.recvmsg(1, socket.CMSG_SPACE(_UCRED.size), socket.MSG_PEEK)
+            for level, kind, data in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+                    self.host_pid = _UCRED.unpack(data[: _UCRED.size])[0]
+        self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
 
     def interrupt(self) -> None:
         """Ask the action to stop, as Ctrl-C would."""

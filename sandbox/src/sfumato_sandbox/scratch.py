@@ -75,6 +75,43 @@ def usage(directory: int, stop_after: int) -> tuple[int, int]:
     return total, count
 
 
+def free(directory: int) -> int:
+    """Return the free bytes of the file system that holds an open directory."""
+    status = os.fstatvfs(directory)
+    return status.f_bfree * status.f_frsize
+
+
+def unnamed(process: int, path: str, mapped_as: int) -> int:
+    """Return the bytes of files that a process keeps though they have no name any more, 0 where nobody may tell.
+
+    A file that is mapped and held by no descriptor counts as `mapped_as` where the kernel does not say its size.
+    """
+    sizes: dict[int, int] = {}
+    mapped = f"{path}/".encode()
+    try:
+        for number in os.listdir(f"/proc/{process}/fd"):
+            with contextlib.suppress(OSError):
+                status = os.stat(f"/proc/{process}/fd/{number}")
+                if stat.S_ISREG(status.st_mode) and not status.st_nlink:
+                    sizes[status.st_ino] = status.st_blocks * 512
+        with open(f"/proc/{process}/maps", "rb") as lines:
+            for line in lines:
+                if mapped in line and line.endswith(b" (deleted)\n"):
+                    span, _, _, _, number, _ = line.split(None, 5)
+                    if int(number) not in sizes:
+                        sizes[int(number)] = _mapped_size(process, span.decode(), mapped_as)
+    except OSError:
+        pass
+    return sum(sizes.values())
+
+
+def _mapped_size(process: int, span: str, otherwise: int) -> int:
+    try:
+        return os.stat(f"/proc/{process}/map_files/{span}").st_blocks * 512
+    except OSError:
+        return otherwise
+
+
 def collect(
     directory: int, max_bytes: int, known: dict[str, tuple[int, int]], only: str | None = None
 ) -> tuple[Artifact, ...]:

@@ -154,6 +154,8 @@ def child_program(allow_notified_fork: bool = False) -> bytes:
         deny(refuse, name, sc.Arg(0, sc.NE, OWN_PID))
     for command in ZYGOTE_PRCTL:
         deny(refuse, "prctl", sc.Arg(0, sc.EQ, command))
+    if not allow_notified_fork:  # with a listener, its descriptor is sent to the host by this call
+        deny(refuse, "sendmsg")  # a descriptor on its way through a socket keeps a file that nobody can see
     for name in ZYGOTE:
         if name not in ("kill", "tgkill", "prlimit64"):
             deny(refuse, name)

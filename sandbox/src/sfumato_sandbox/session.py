@@ -131,7 +131,11 @@ class Session:
             }
             try:
                 action.run(
-                    child, message, timeout_seconds or self.limits.timeout_seconds, self._disk_full, on_tick
+                    child,
+                    message,
+                    timeout_seconds or self.limits.timeout_seconds,
+                    lambda: self._disk_full(child),
+                    on_tick,
                 )
             except BaseException:
                 self._discard(child)
@@ -320,6 +324,7 @@ class Session:
         if self._zygote.closed:
             raise SessionClosed("the interpreter is closed; make a new one")
         self._directory = Directory(self._zygote.root, self._zygote.root_fd)
+        self._free = scratch.free(self._directory.fd)
         if self._kept:
             scratch.load(self._directory.fd, self._kept)
         return Child.by_zygote(
@@ -389,8 +394,16 @@ class Session:
 
     # --- one action --------------------------------------------------------------------------
 
-    def _disk_full(self) -> bool:
+    def _grown(self) -> bool:
+        """Say, at the price of one call, whether a persistent process may hold much that has no name."""
+        taken = self._free - scratch.free(self._directory.fd)
+        return self._options.persistent and taken > self.limits.disk_bytes // 2
+
+    def _disk_full(self, child: Child | None = None) -> bool:
+        """Say whether the files exceed their limits: those with a name, and those that `child` keeps without one."""
         size, count = scratch.usage(self._directory.fd, self.limits.disk_files)
+        if child is not None and child.host_pid:
+            size += scratch.unnamed(child.host_pid, self._directory.path, self.limits.file_bytes)
         return size > self.limits.disk_bytes or count > self.limits.disk_files
 
     # --- the result --------------------------------------------------------------------------
@@ -405,7 +418,7 @@ class Session:
         artifacts: tuple[Artifact, ...] = ()
         if self._options.artifacts:
             artifacts = scratch.collect(self._directory.fd, self.limits.disk_bytes, self._directory.known)
-        if not action.lost and self._disk_full():
+        if not action.lost and self._disk_full(child if self._grown() else None):
             action.overfull()
         if self._options.keep_files and not (action.error and action.error.type == "DiskLimit"):
             self._kept = scratch.save(self._directory.fd, self.limits.disk_bytes)

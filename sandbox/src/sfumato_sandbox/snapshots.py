@@ -131,6 +131,10 @@ def restore(child: Child, orders: socket.socket, notify: int, leader: int) -> No
     child.pid, child.leader, child.notify = pid, leader, notify
     with contextlib.suppress(KeyError):
         child.poll.register(notify, select.POLLIN) if notify >= 0 else None
+    waiting = select.poll()
+    waiting.register(child.fd, select.POLLIN)
+    if waiting.poll(SECONDS * 1000):
+        child.identify()
     ready = _await(child.channel, child.reader, notify, "restoring", 0)
     if ready != {"t": "ready", "n": child.nonce}:
         raise SandboxError("restoring failed: the copy did not say that it is ready")
