@@ -97,9 +97,9 @@ def unnamed(process: int, path: str, mapped_as: int) -> int:
         with open(f"/proc/{process}/maps", "rb") as lines:
             for line in lines:
                 if mapped in line and line.endswith(b" (deleted)\n"):
-                    span, _, _, _, number, _ = line.split(None, 5)
-                    if int(number) not in sizes:
-                        sizes[int(number)] = _mapped_size(process, span.decode(), mapped_as)
+                    span, _, _, _, inode, _ = line.split(None, 5)
+                    if int(inode) not in sizes:
+                        sizes[int(inode)] = _mapped_size(process, span.decode(), mapped_as)
     except OSError:
         pass
     return sum(sizes.values())
