@@ -87,6 +87,17 @@ def _stops_midway(handler):
     handler.connection.close()
 
 
+def _dribbles(handler):
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    with contextlib.suppress(OSError):  # the client has gone
+        for _ in range(100):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+            time.sleep(0.05)
+
+
 def _backend(server, **settings):
     settings = {"timeout_seconds": 5.0, "retries": 2, **settings}
     return OpenAIBackend(ServerSettings(base_url=server.url, model="m", **settings))
@@ -129,7 +140,11 @@ def test_garbage_is_a_clear_error_and_is_not_asked_for_again(behaviour, message)
 
 @pytest.mark.parametrize(
     ("behaviour", "message"),
-    [(_sleeps(1.0), "no answer within 0.1 s"), (_stops_midway, "Protocol|Read|peer")],
+    [
+        (_sleeps(1.0), "no answer within 0.1 s"),
+        (_stops_midway, "Protocol|Read|peer"),
+        (_dribbles, "no answer within 0.1 s"),
+    ],
 )
 def test_a_server_that_times_out_or_stops_midway_is_tried_again_then_reported(behaviour, message):
     with _Server(behaviour) as server:

@@ -69,9 +69,10 @@ _RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 class OpenAIBackend:
     """A client of the chat-completions protocol, without streaming.
 
-    Connection errors, time-outs and the statuses 408, 409, 425, 429 and 5xx are tried again with full jitter (and no
-    sooner than `Retry-After` says); garbage and other statuses are not. Answers are cached under a hash of the whole
-    request, so that a run can be done again without the server. One instance serves many threads.
+    `timeout_seconds` is for a whole answer. Connection errors, time-outs and the statuses 408, 409, 425, 429 and 5xx
+    are tried again with full jitter (and no sooner than `Retry-After` says); garbage and other statuses are not.
+    Answers are cached under a hash of the whole request, so that a run can be done again without the server. One
+    instance serves many threads.
     """
 
     def __init__(self, settings: ServerSettings, *, transport: Any = None) -> None:
@@ -129,11 +130,12 @@ class OpenAIBackend:
             wait = 0.0
             try:
                 with self._slots:
-                    response = self._client.post("chat/completions", json=request)
+                    response, content = self._post(request)
                 if response.status_code == 200:
-                    completion = self._read(response.content, time.perf_counter() - begun, attempt)
+                    completion = self._read(content, time.perf_counter() - begun, attempt)
                     break
-                failure = f"the server answered {response.status_code}: {response.text[:200]!r}"
+                text = content[:800].decode("utf-8", "replace")
+                failure = f"the server answered {response.status_code}: {text[:200]!r}"
                 if response.status_code not in _RETRIED:
                     raise ModelCallFailed(f"{failure}. Check the model name, the key and the address.")
                 wait = _seconds(response.headers.get("retry-after"))
@@ -154,6 +156,19 @@ class OpenAIBackend:
             partial.write_text(json.dumps(attrs.asdict(completion)), encoding="utf-8")
             partial.replace(path)
         return completion
+
+    def _post(self, request: dict[str, Any]) -> tuple[Any, bytes]:
+        """Return the response and its body. The client's own limit is on each read; this one is on the whole answer,
+        so that a server which sends a byte now and then does not hold an episode up without end.
+        """
+        deadline = time.perf_counter() + self.settings.timeout_seconds
+        parts: list[bytes] = []
+        with self._client.stream("POST", "chat/completions", json=request) as response:
+            for part in response.iter_bytes():
+                parts.append(part)
+                if time.perf_counter() > deadline:
+                    raise self._httpx.ReadTimeout("the answer took too long", request=response.request)
+        return response, b"".join(parts)
 
     def _cache_path(self, request: dict[str, Any]) -> Path | None:
         folder = self.settings.cache
