@@ -1,7 +1,7 @@
 """Train the 64-expert character model on a GPU under every way to balance, one line an arm and seed as it ends.
 
     python benchmarks/gpu_training.py --out gpu-training.json --minutes 9
-    python benchmarks/gpu_training.py --device cpu --tiny --steps 3 --out /tmp/try.json    # tries the script
+    python benchmarks/gpu_training.py --device cpu --tiny --steps 3 --out try.json    # tries the script
 
 For a machine that is lent in legs: runs that are in the file are skipped, and none is begun that, by the time of the
 slowest so far, would not end within `--minutes`. The larger size: width 512, 8 layers, 64 experts of width 256, 6 chosen

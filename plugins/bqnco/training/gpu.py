@@ -1,7 +1,7 @@
 """Train one problem's weights on a GPU that is lent in legs of minutes; the same command goes on where the last leg stopped.
 
     python training/gpu.py tsp --labels labels/tsp --out weights/tsp.safetensors --minutes 9 --total-minutes 27
-    python training/gpu.py tsp --device cpu --small --labels LABELS --out /tmp/tsp.safetensors --minutes 0.2   # tries it
+    python training/gpu.py tsp --device cpu --small --labels LABELS --out try.safetensors --minutes 0.2   # tries it
 
 Labels come from `sfumato bqnco labels tsp labels/tsp --n 100 --count 200000 -j 16` (a processor's work; folders of shards). Plan:
 TSP first, then CVRP, OP and KP, ATSP; spare legs go to TSP and CVRP again.

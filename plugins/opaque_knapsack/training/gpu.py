@@ -1,7 +1,7 @@
 """The 2 x 2 at the size for a GPU that is lent in legs of minutes: three seeds, both levels; the same command goes on.
 
     python training/gpu.py --out two-by-two-gpu.json --models models --minutes 9
-    python training/gpu.py --device cpu --size smoke --levels micro --seeds 3407 --out /tmp/t.json --models /tmp/m   # tries it
+    python training/gpu.py --device cpu --size smoke --levels micro --seeds 3407 --out try.json --models try   # tries it
 
 A piece of work is one training (a level, a seed, a regime) or one cell played; what is in the file or the folder is not
 done again. No piece is begun that, by the longest of its kind so far, would not end within `--minutes`. Models stay in their folder
