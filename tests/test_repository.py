@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -142,6 +143,30 @@ def test_pythons_that_pyenv_and_uv_keep_are_found(tmp_path):
     found = interpreters(tmp_path, {})
     assert [Path(f).parent.parent.name for f in found] == ["3.11.7", "3.12.10", "cpython-3.13.1-linux-x86_64-gnu"]
     assert interpreters(tmp_path, {"PYENV_ROOT": str(tmp_path / "none"), "UV_PYTHON_INSTALL_DIR": str(tmp_path)}) == []
+
+
+def test_environments_are_removed_as_they_pass_where_the_disk_is_small(capsys):
+    """With 100 GB free nothing is removed; with 5, or in CI, environments go as they pass; with 1 it is said that tests may stop."""
+    tidy = runpy.run_path(str(ROOT / "dev"))["tidy"]
+    assert not tidy(100.0, {})
+    assert capsys.readouterr().err == ""
+    assert tidy(5.0, {}) and tidy(100.0, {"CI": "true"})
+    assert "removed as they pass" in capsys.readouterr().err
+    assert tidy(1.0, {})
+    assert "1.0 GB are free here and the tests need about 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("wanted", "status", "stays"), [("1", 0, False), ("1", 1, True), ("0", 0, True)])
+def test_only_an_environment_that_passed_is_removed(tmp_path, monkeypatch, wanted, status, stays):
+    """The hook removes the folder of an environment that passed, where that was wanted, and of no other."""
+    monkeypatch.setitem(sys.modules, "tox", ModuleType("tox"))
+    monkeypatch.setitem(sys.modules, "tox.plugin", SimpleNamespace(impl=lambda hook: hook))
+    hook = runpy.run_path(str(ROOT / "toxfile.py"))["tox_after_run_commands"]
+    folder = tmp_path / "ofs"
+    (folder / "bin").mkdir(parents=True)
+    monkeypatch.setenv("SFUMATO_TIDY", wanted)
+    hook(SimpleNamespace(env_dir=folder), status, [])
+    assert folder.exists() == stays
 
 
 def test_the_oldest_dependencies_that_ci_pins_are_the_cores_lower_bounds():
