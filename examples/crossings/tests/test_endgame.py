@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import attrs
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from sfumato import config, plugins
 from sfumato.context import RunContext
 from sfumato.runtimes import Direct
 from sfumato_opaque_knapsack.instances import EVAL_SEED_BASE, LEVELS, generate, solve_knapsack
-from sfumato_vopp import check_model
+from sfumato_opaque_knapsack.pomdp import ALLOWED, RankedModel
+from sfumato_vopp import ParticleFilter, check_model
 from sfumato_vopp.exact import bracket, qmdp
 from sfumato_vopp.tabular import tabulate
 
@@ -49,6 +52,27 @@ def test_the_belief_is_calibrated(level, n):
             true.append(chr(label + ord("A")) in one.allowed)
     p = np.array(said)
     assert abs(p.sum() - np.sum(true)) < 4 * np.sqrt((p * (1 - p)).sum())
+
+
+@pytest.mark.parametrize("level", ["micro", "easy"])
+def test_two_ways_to_the_same_belief(level):
+    """The task's own particles, filtered through a whole budget of inspections, hold the sets with the chances worked out here."""
+    apart = []
+    for k in range(6):
+        one = generate(level, EVAL_SEED_BASE + k)
+        seen = one.items[: one.budget]
+        labels = [ord(item.label) - ord("A") for item in seen]
+        sets, chances = allowed_sets(LEVELS[level], one.n, one.capacity, one.classes, [i.weight for i in seen], labels)
+        model = RankedModel.for_instance(one, LEVELS[level])
+        kept = ParticleFilter(model, 2_000, np.random.default_rng(k))
+        for item in seen:
+            shown = json.dumps({"class": item.label, "weight": item.weight, "value": item.value})
+            kept.update(1, model.observation_of(1, {"ok": True, "value": shown}))
+        masks = kept.belief.particles[:, ALLOWED]
+        assert set(masks) <= set(sets)
+        for label in set(labels):
+            apart.append(np.mean((masks >> label) & 1) - chances[(sets >> label) & 1 == 1].sum())
+    assert np.max(np.abs(apart)) < 5 * np.sqrt(0.25 / 2_000)
 
 
 def gamble() -> EndgameModel:

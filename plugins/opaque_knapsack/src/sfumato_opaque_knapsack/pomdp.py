@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato_opaque_knapsack.instances import Instance, Level
+from sfumato_opaque_knapsack.posterior import Known, draw
 from sfumato_opaque_knapsack.world import World
 
 Array = NDArray[Any]
@@ -24,8 +25,10 @@ OK, BUDGET, TAKEN = 0, 1, 2
 """Observations of a plain success, of a spent budget, and of an item taken already."""
 _FIXED = 3
 FINISHED, ROOM, BUDGET_LEFT, ALLOWED, REFUSED = 0, 1, 2, 3, 4
-"""Columns of a state (the last two are bits of classes); then I of item facts, then I of flags (1 inspected, 2 taken)."""
+"""Columns of a state (the last two are bits of classes); then I of item facts, then I of flags."""
 HEAD = 5
+SEEN, IN, CLASS_TOLD, WEIGHT_TOLD = 1, 2, 4, 8
+"""Flags of an item: inspected, taken, its class told by a refusal, its weight told by a refusal (so its class is allowed)."""
 N_RANKS = 4
 
 
@@ -49,8 +52,8 @@ class KnapsackModel:
         classes: class labels present among the items, as told.
 
     Notes:
-        The prior is the generator's, conditioned on the classes present and on a capacity that some ratio of the
-        level's range explains; the first item is of an allowed class. Left out: the rules that reject an instance for its optimum, and that the budget tells
+        The prior is the generator's, conditioned on the classes present and on the capacity; the first item is of an
+        allowed class. Left out: the rules that reject an instance for its optimum, and that the budget tells
         a little about the capacity. Facts are (weight, value, class) packed into one number.
 
     Source: May et al. 2026, arXiv:2603.01209, section 3, read as a POMDP by us.
@@ -100,46 +103,41 @@ class KnapsackModel:
     # -------------------------------------------------------------- the generative model
 
     def initial(self, n: int, rng: np.random.Generator) -> Array:
-        """Draw n start states [n, width] by rejection.
+        """Draw n start states [n, width].
 
         Raises:
-            RuntimeError: nothing was accepted in 200 rounds; the public facts contradict the level.
+            ValueError: no instance of the level has these public facts.
         """
-        kept: list[Array] = []
-        found = 0
-        for _ in range(200):
-            states = self._propose(max(4 * n, 1024), rng)
-            kept.append(states)
-            found += len(states)
-            if found >= n:
-                return np.concatenate(kept)[:n]
-        if found:
-            states = np.concatenate(kept)
-            return states[rng.integers(0, found, n)]
-        raise RuntimeError(
-            f"expected instances of level {self.level.name} with capacity {self.capacity} and classes "
-            f"{', '.join(self.classes)}, found none in 200 rounds; check the public facts"
-        )
+        row = np.zeros(self.state_width, np.int64)
+        row[BUDGET_LEFT] = self.budget
+        return self._redraw(row, n, rng)
 
-    def _propose(self, m: int, rng: np.random.Generator) -> Array:
-        level, items = self.level, self.n_items
-        allowed = rng.permuted(np.tile(np.arange(level.n_classes), (m, 1)), axis=1)[:, : level.n_allowed]
-        mask = (1 << allowed).sum(1)
-        # Classes are drawn among those present; that each of them occurs is checked below.
-        labels = self._present[rng.integers(0, len(self._present), (m, items))]
-        labels[:, 0] = allowed[np.arange(m), rng.integers(0, level.n_allowed, m)]
-        weights = rng.integers(level.weights[0], level.weights[1] + 1, (m, items))
-        values = rng.integers(level.values[0], level.values[1] + 1, (m, items))
-        valid = (mask[:, None] >> labels) & 1 == 1
-        total = (weights * valid).sum(1)
-        low, high = level.capacity_ratio
-        good = valid.sum(1) >= level.min_allowed_items
-        good &= (low * total <= self.capacity + 0.5) & (high * total >= self.capacity - 0.5)
-        seen = np.bitwise_or.reduce(1 << labels, axis=1)
-        good &= seen == int((1 << self._present).sum())
-        states = np.zeros((int(good.sum()), self.state_width), np.int64)
-        states[:, ROOM], states[:, BUDGET_LEFT], states[:, ALLOWED] = self.capacity, self.budget, mask[good]
-        states[:, HEAD : HEAD + items] = self.pack(weights[good], values[good], labels[good])
+    def _redraw(self, row: Array, n: int, rng: np.random.Generator) -> Array:
+        """Draw n states that share with a state [width] all that its flags call known."""
+        items = self.n_items
+        flags = row[HEAD + items :]
+        weight, value, label = self.unpack(row[HEAD : HEAD + items])
+        allowed = flags & (IN | WEIGHT_TOLD) != 0
+        allowed[0] = True
+        drawn = draw(
+            Known(
+                level=self.level,
+                capacity=self.capacity,
+                present=self._present,
+                weights=np.where(flags & (SEEN | WEIGHT_TOLD) != 0, weight, -1),
+                values=np.where(flags & SEEN != 0, value, -1),
+                labels=np.where(flags & (SEEN | CLASS_TOLD) != 0, label, -1),
+                allowed=allowed,
+                taken=flags & IN != 0,
+                refused=int(row[REFUSED]),
+            ),
+            n,
+            rng,
+        )
+        states = np.tile(row, (n, 1))
+        states[:, ROOM] = self.capacity - (drawn.weights * (flags & IN != 0)).sum(1)
+        states[:, ALLOWED] = drawn.masks
+        states[:, HEAD : HEAD + items] = self.pack(drawn.weights, drawn.values, drawn.labels)
         return states
 
     def item_actions(self, states: Array, actions: Array) -> Array:
@@ -159,13 +157,13 @@ class KnapsackModel:
         facts, flags = states[rows, HEAD + item], states[rows, HEAD + n + item]
         weight, value, label = self.unpack(facts)
 
-        seen = (flags & 1) == 1
+        seen = flags & SEEN != 0
         paid = inspect & ~seen & (states[:, BUDGET_LEFT] > 0) & ~ended
         shown = inspect & (seen | paid)
         observations = np.where(shown, self._fact_base + facts, np.where(inspect, BUDGET, OK))
 
         take = ~finish & ~inspect
-        gone = (flags & 2) == 2
+        gone = flags & IN != 0
         forbidden = (states[:, ALLOWED] >> label) & 1 == 0
         heavy = weight > states[:, ROOM]
         refusal = np.where(
@@ -184,7 +182,9 @@ class KnapsackModel:
         states[:, BUDGET_LEFT] -= paid
         states[:, ROOM] -= np.where(took, weight, 0)
         states[:, REFUSED] |= np.where(take & ~gone & forbidden & ~ended, 1 << label, 0)
-        states[rows, HEAD + n + item] = flags | np.where(paid, 1, 0) | np.where(took, 2, 0)
+        told = np.where(forbidden, CLASS_TOLD, np.where(heavy, WEIGHT_TOLD, 0))
+        marks = np.where(paid, SEEN, 0) | np.where(took, IN, 0) | np.where(take & ~gone & ~ended, told, 0)
+        states[rows, HEAD + n + item] = flags | marks
         states[:, FINISHED] = np.where(finish, 1, states[:, FINISHED])
         return ModelStep(states, np.where(ended, OK, observations), rewards, states[:, FINISHED] == 1)
 
@@ -196,49 +196,37 @@ class KnapsackModel:
     def reinvigorate(
         self, prior: Array, action: int, observation: int, posterior: Array, rng: np.random.Generator
     ) -> Array:
-        """Return particles after an observation that hardly any particle foresaw.
+        """Return particles after an answer, drawn anew from the posterior given all that was seen.
 
-        An inspection's outcome is one of thousands, so filtering would leave nothing. Items are nearly independent
-        under the prior: the observed facts are written into every particle, and those whose capacity no ratio explains
-        any longer, or whose first item is forbidden, are replaced by others. After a take, the class's bit is set or cleared where no particle had it so.
+        An inspection's outcome is one of thousands, so filtering alone would leave copies of few particles. Flags
+        tell what is known, in the same way in every particle; all else is drawn. What no instance explains gives back
+        the posterior as it came.
         """
-        n, prior = self.n_items, np.array(prior, np.int64)
         if len(prior) == 0:
             return posterior
-        # Particles agree on everything seen, so an action means the same in all of them.
-        action = int(self.item_actions(prior[:1], np.array([action]))[0])
-        if observation >= self._fact_base and 1 <= action <= n:
-            prior[:, HEAD + action - 1] = observation - self._fact_base
-            moved = np.asarray(self._advance(prior, np.full(len(prior), action)).states)
-            sound = moved[self._sound(moved)]
-            return moved if len(sound) == 0 else sound[rng.integers(0, len(sound), len(prior))]
-        if len(posterior) or action <= n:
+        row, n = np.array(prior[0], np.int64), self.n_items
+        action = int(self.item_actions(row[None], np.array([action]))[0])
+        if action == 0 or observation in (BUDGET, TAKEN):
             return posterior
-        item = action - n - 1
-        _, value, label = self.unpack(prior[:, HEAD + item])
-        if observation == OK:
-            prior[:, ALLOWED] |= 1 << label
-        elif observation >= self._weight_base:  # refused for its weight, so its class is allowed
+        item = (action - 1) % n
+        flag, facts = HEAD + n + item, HEAD + item
+        weight, value, label = self.unpack(row[facts])
+        if observation >= self._fact_base:
+            row[BUDGET_LEFT] -= row[flag] & SEEN == 0
+            row[facts], row[flag] = observation - self._fact_base, row[flag] | SEEN
+        elif observation >= self._weight_base:
             weight = observation - self._weight_base + self.level.weights[0]
-            prior[:, HEAD + item] = self.pack(weight, value, label)
-            prior[:, ALLOWED] |= 1 << label
-        elif self._class_base <= observation < self._weight_base:
-            refused = observation - self._class_base
-            weight, value, _ = self.unpack(prior[:, HEAD + item])
-            prior[:, HEAD + item] = self.pack(weight, value, refused)
-            prior[:, ALLOWED] &= ~(1 << refused)
-        return np.asarray(self._advance(prior, np.full(len(prior), action)).states)
-
-    def _sound(self, states: Array) -> Array:
-        weight, _, label = self.unpack(states[:, HEAD : HEAD + self.n_items])
-        total = (weight * ((states[:, ALLOWED, None] >> label) & 1)).sum(1)
-        low, high = self.level.capacity_ratio
-        first = (
-            states[:, ALLOWED] >> label[:, 0]
-        ) & 1 == 1  # the generator's first item is of an allowed class
-        return np.asarray(
-            first & (low * total <= self.capacity + 0.5) & (high * total >= self.capacity - 0.5)
-        )
+            row[facts], row[flag] = self.pack(weight, value, label), row[flag] | WEIGHT_TOLD
+        elif observation >= self._class_base:
+            label = observation - self._class_base
+            row[facts], row[flag] = self.pack(weight, value, label), row[flag] | CLASS_TOLD
+            row[REFUSED] |= 1 << label
+        else:
+            row[flag] |= IN
+        try:
+            return self._redraw(row, len(prior), rng)
+        except ValueError:
+            return posterior
 
     # -------------------------------------------------------------- what planners may also ask
 
@@ -246,7 +234,9 @@ class KnapsackModel:
         """Return the value of filling the room that is left by density with inspected, allowed items; [N]."""
         n = self.n_items
         weight, value, label = self.unpack(states[:, HEAD : HEAD + n])
-        usable = ((states[:, HEAD + n :] & 3) == 1) & (((states[:, ALLOWED, None] >> label) & 1) == 1)
+        usable = (states[:, HEAD + n :] & (SEEN | IN) == SEEN) & (
+            ((states[:, ALLOWED, None] >> label) & 1) == 1
+        )
         order = np.argsort(np.where(usable, -value / weight, np.inf), axis=1)
         room = states[:, ROOM].copy()
         total = np.zeros(len(states))
@@ -332,13 +322,13 @@ class RankedModel(KnapsackModel):
         n, rows = self.n_items, np.arange(len(states))
         flags = states[:, HEAD + n :]
         weight, value, label = self.unpack(states[:, HEAD : HEAD + n])
-        open_ = (flags == 1) & ((states[:, REFUSED, None] >> label) & 1 == 0)
+        open_ = (flags & (SEEN | IN) == SEEN) & ((states[:, REFUSED, None] >> label) & 1 == 0)
         open_ &= weight <= states[:, ROOM, None]
         count = open_.sum(1)
         order = np.argsort(np.where(open_, -value / weight, np.inf), axis=1, kind="stable")
         rank = np.clip(actions - 1, 0, np.maximum(count - 1, 0))
         take = n + 1 + order[rows, rank]
-        unseen = flags & 1 == 0
+        unseen = flags & SEEN == 0
         can_inspect = (states[:, BUDGET_LEFT] > 0) & unseen.any(1)
         chosen = np.where(can_inspect, 1 + unseen.argmax(1), np.where(count > 0, take, 0))
         return np.where((actions == 0) | (states[:, FINISHED] == 1), 0, chosen)
