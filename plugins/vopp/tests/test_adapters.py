@@ -48,6 +48,33 @@ def test_loading_the_plugin_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
+def test_the_planner_runs_through_the_adapters_where_numba_is_absent() -> None:
+    code = (
+        "import sys; sys.modules['numba'] = None\n"
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'numba' else find(name, *rest)\n"
+        "import numpy as np; from types import SimpleNamespace as N\n"
+        "from sfumato_vopp.solvers import PlannerSolver; from sfumato_vopp.tasks import TigerTask\n"
+        "from sfumato_vopp.task_config import PlannerConfig, TigerConfig\n"
+        "ctx = N(backend=None, device='cpu', stream=lambda name, *keys: np.random.default_rng(0), indices=[0])\n"
+        "task = TigerTask(TigerConfig()); policy = PlannerSolver(PlannerConfig(max_episodes=100)).solve(task, ctx)\n"
+        "policy.reset(task.start(next(iter(task.instances(ctx))), ctx, np.random.default_rng(0)).reset(), np.random.default_rng(0))\n"
+        "print(policy.act(-1))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() in ("0", "1", "2"), done.stderr
+
+
+def test_a_file_that_is_not_there_is_told_while_the_settings_are_built() -> None:
+    from sfumato.config import ConfigError, structure
+    from sfumato_vopp.task_config import FileConfig
+
+    with pytest.raises(ConfigError, match="found none at 'problem.pomdp'.*example:tiger"):
+        structure({"path": "problem.pomdp"}, FileConfig, "task vopp/file")
+    with pytest.raises(ConfigError, match="found none"):
+        structure({"path": "example:tigre"}, FileConfig, "task vopp/file")
+
+
 def test_every_component_can_be_built() -> None:
     from importlib import import_module
 

@@ -41,3 +41,12 @@ def test_rocks_show_the_probability_that_they_are_good() -> None:
 
 def test_a_problem_without_a_map_has_no_drawing() -> None:
     assert belief_frame(Tiger(), Belief(np.array([[0], [1]]))) is None
+
+
+def test_a_share_that_is_not_nothing_is_not_called_nothing(rng) -> None:  # type: ignore[no-untyped-def]
+    assert "likeliest (<1%)" in belief_in_words(RockSample(), Belief(RockSample().initial_distribution()[0]))
+    model = RockSample(4, 2, rocks=((1, 0), (3, 1)))
+    bad, good = (model.start_cell | worth << 16 for worth in (0, 1))
+    frame = belief_frame(model, Belief(np.array([[bad], [good]]), np.array([0.999, 0.001])))
+    assert frame is not None and "&lt;1%" in frame and ">0%<" in frame
+    ElementTree.fromstring(frame)

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from sfumato_vopp import POMCP, VOPP, BeliefError, ModelError, POMCPConfig, RockSample, SearchConfig, Tiger
+from sfumato_vopp import POMCP, VOPP, BeliefError, DESPOTConfig, ModelError, POMCPConfig, PORPPConfig, RockSample, SearchConfig, Tiger
 
 LISTEN, OPEN_LEFT, OPEN_RIGHT = 0, 1, 2
 
@@ -85,6 +85,21 @@ def test_budget_and_horizon_may_change_at_each_call() -> None:
     assert len(decision.stats.depth_histogram) == 3
     assert decision.stats.depth_histogram.sum() == decision.stats.n_beliefs
     assert decision.policy.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("settings", [SearchConfig, POMCPConfig, DESPOTConfig, PORPPConfig])
+def test_a_budget_that_the_user_gives_stands_in_for_the_default_one(settings) -> None:  # type: ignore[no-untyped-def]
+    assert settings().seconds == 0.1
+    assert settings(max_episodes=7).seconds is None and settings(max_steps=7).seconds is None
+    assert settings(max_episodes=7, seconds=0.2).seconds == 0.2
+
+
+def test_episodes_asked_of_plan_are_all_run_however_short_the_default_time() -> None:
+    planner = VOPP(Tiger(), SearchConfig(seconds=1e-4, n_episodes=500), backend="numpy")
+    decision = planner.plan(np.array([[0], [1]]), max_episodes=20_000)
+    assert (decision.stats.episodes, decision.stats.stop_reason) == (20_000, "episodes")
+    both = planner.plan(np.array([[0], [1]]), max_episodes=20_000, deadline=1e-4)
+    assert both.stats.episodes < 20_000 and both.stats.stop_reason == "deadline"
 
 
 @pytest.mark.parametrize(

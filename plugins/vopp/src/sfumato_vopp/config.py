@@ -14,21 +14,26 @@ _optional: Any = v.optional(_positive)
 _count: Any = v.optional([v.instance_of(int), _positive])
 
 
+def _default_seconds(budget: Any) -> float | None:
+    return 0.1 if budget.max_episodes is None and budget.max_steps is None else None
+
+
 @attrs.frozen(kw_only=True)
 class _Budget:
     """What ends a search; the planners' settings build on it.
 
     Attributes:
-        seconds: wall-clock budget of one decision; a deadline given to ``plan`` goes before it. None: no clock.
-        max_episodes: episode budget of one decision; with ``seconds=None`` the search is deterministic.
+        seconds: wall-clock budget of one decision; a deadline given to ``plan`` goes before it. None: no clock. Left out: 0.1
+            where no other budget is given either, else none, so that a budget of episodes is not cut short in silence.
+        max_episodes: episode budget of one decision; without seconds the search is deterministic.
         max_steps: budget of simulated model steps of one decision; the iteration that reaches it is the last.
         max_nodes: belief nodes a tree may hold; a search that reaches it stops early and says so.
         clock: "wall" for real deadlines; "cpu" counts this thread's processor time, for comparisons on a shared machine.
     """
 
-    seconds: float | None = attrs.field(default=0.1, validator=_optional)
     max_episodes: int | None = attrs.field(default=None, validator=_count)
     max_steps: int | None = attrs.field(default=None, validator=_count)
+    seconds: float | None = attrs.field(default=attrs.Factory(_default_seconds, takes_self=True), validator=_optional)
     max_nodes: int = attrs.field(default=20_000_000, validator=[v.instance_of(int), v.ge(16)])
     clock: Literal["wall", "cpu"] = attrs.field(default="wall", validator=v.in_(("wall", "cpu")))
 
@@ -47,7 +52,7 @@ class SearchConfig(_Budget):
         n_episodes: episodes simulated side by side in one iteration (n).
         seconds, max_episodes, max_steps, max_nodes, clock: what ends a decision; seconds are those of the wall or, with
             clock "cpu", of this thread's processor time, and a deadline given to ``plan`` goes before them. None: no such
-            limit; with ``seconds=None`` the search is deterministic. The iteration that reaches ``max_steps`` is the last.
+            limit; without seconds the search is deterministic. The iteration that reaches ``max_steps`` is the last.
             A tree that holds ``max_nodes`` beliefs stops early and says so.
         eta: inverse temperature η of the reference-policy objective, 1/reward. None: ``eta_scale`` over the width of the
             model's ``reward_range``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,13 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 def _weights(belief: Belief) -> np.ndarray:
     n = len(belief.particles)
     return np.full(n, 1.0 / n) if belief.weights is None else belief.weights
+
+
+def _percent(share: float) -> str:
+    """Return a share as text; what is neither nothing nor everything is never rounded to it."""
+    if 0.0 < share < 0.005:
+        return "<1%"
+    return ">99%" if 0.995 <= share < 1.0 - 1e-9 else f"{share:.0%}"
 
 
 class _Canvas:
@@ -51,7 +59,7 @@ class _Canvas:
         left, top = self._corner(x, y)
         self.parts.append(
             f'<text x="{left + self.cell / 2:.1f}" y="{top + self.cell * 0.64:.1f}" font-size="{self.cell * 0.34:.0f}" '
-            f'text-anchor="middle" fill="currentColor">{words}</text>'
+            f'text-anchor="middle" fill="currentColor">{escape(words)}</text>'
         )
 
     def svg(self) -> str:
@@ -98,7 +106,7 @@ def _rocks(n: int, rocks: Any, good: np.ndarray, truth: int | None, rovers: list
     for k, (x, y) in enumerate(rovers):
         canvas.disc(x, y, GREEN, size=0.3 - 0.1 * k)
     for i, (x, y) in enumerate(rocks):
-        canvas.text(x, y, f"{100 * good[i]:.0f}%")
+        canvas.text(x, y, _percent(good[i]))
     return canvas.svg()
 
 
@@ -176,4 +184,4 @@ def belief_in_words(model: Model, belief: Belief) -> str:
     states, inverse = np.unique(belief.particles, axis=0, return_inverse=True)
     share = np.bincount(inverse.reshape(-1), weights=p)
     best = int(np.argmax(share))
-    return f"{len(states)} states possible, likeliest ({share[best]:.0%}): {model.describe_state(states[best])}"
+    return f"{len(states)} states possible, likeliest ({_percent(share[best])}): {model.describe_state(states[best])}"

@@ -1,4 +1,7 @@
-"""Solvers for sfumato's runner: a belief filter, and a planner that is asked at every step."""
+"""Solvers for sfumato's runner: a belief filter, and a planner that is asked at every step.
+
+Nothing compiled is imported here: the planner runs on NumPy alone.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ import numpy as np
 from sfumato.protocols import Context, Policy, Runtime, Solver, Task
 from sfumato.records import Refusal, Start, Step
 from sfumato_vopp.belief import ExactFilter, ParticleFilter
-from sfumato_vopp.exact import bracket, qmdp
 from sfumato_vopp.model import Model
 from sfumato_vopp.planner import DESPOT, POMCP, PORPP, VOPP, OnlinePlanner
 from sfumato_vopp.tabular import Tables, numbering, tabulate
@@ -207,6 +209,8 @@ class QMDPSolver(TableSolver):
 
     def solve(self, task: Task[Any, int, int], ctx: Context) -> TablePolicy:
         """Solve the underlying MDP."""
+        from sfumato_vopp.exact import qmdp
+
         model: Model = task.model  # type: ignore[attr-defined]
         tables = tabulate(model, self.config.max_states)
         q = qmdp(tables)
@@ -218,9 +222,10 @@ class QMDPSolver(TableSolver):
 class SarsopSolver(TableSolver):
     """Brackets the optimal value, then follows the lower bound's policy; see :func:`sfumato_vopp.exact.bracket`."""
 
-
     def solve(self, task: Task[Any, int, int], ctx: Context) -> TablePolicy:
         """Search until the bracket is narrow enough or the time is used up."""
+        from sfumato_vopp.exact import bracket
+
         c = self.config
         model: Model = task.model  # type: ignore[attr-defined]
         tables = tabulate(model, c.max_states)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import attrs
@@ -114,6 +115,22 @@ class CrowdNavConfig(TaskConfig):
     max_steps: int = attrs.field(default=200, validator=v.ge(1))
 
 
+def _there(instance: Any, attribute: Any, path: str) -> None:
+    """Raise ValueError where no file lies: asked while the settings are built, not when a run has begun."""
+    if not example_path(path).is_file():
+        raise ValueError(
+            f"expected a file in Cassandra's .pomdp format, found none at {path!r} in {Path.cwd()}; give -t path=FILE, or "
+            "-t path=example:tiger for the one that comes with the package"
+        )
+
+
+def example_path(path: str) -> Path:
+    """Return where a file lies; "example:NAME" is one that comes with the package."""
+    if not path.startswith("example:"):
+        return Path(path)
+    return Path(__file__).with_name("examples") / (path.removeprefix("example:") + ".pomdp")
+
+
 @attrs.frozen(kw_only=True)
 class FileConfig(TaskConfig):
     """A ``.pomdp`` file; its own discount is used, and ``discount`` here is ignored.
@@ -122,7 +139,7 @@ class FileConfig(TaskConfig):
         path: where the file lies; "example:tiger" is the one that comes with the package.
     """
 
-    path: str = "example:tiger"
+    path: str = attrs.field(default="example:tiger", validator=[v.instance_of(str), _there])
 
 
 @attrs.frozen(kw_only=True)

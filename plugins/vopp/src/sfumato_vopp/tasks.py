@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
 from typing import Any, ClassVar
 
 import attrs
@@ -12,7 +11,7 @@ import numpy as np
 from sfumato.errors import ProtocolError
 from sfumato.protocols import Context, Episode, Task
 from sfumato.records import Start, Step
-from sfumato_vopp.errors import FileFormatError, ModelError
+from sfumato_vopp.errors import ModelError
 from sfumato_vopp.model import Model
 from sfumato_vopp.models.crowdnav import CrowdNav, CrowdWorld
 from sfumato_vopp.models.lasertag import LaserTag
@@ -22,7 +21,7 @@ from sfumato_vopp.models.navigation import Navigation
 from sfumato_vopp.models.rocksample import MAPS, RockSample, random_rocks
 from sfumato_vopp.models.tag import Tag
 from sfumato_vopp.models.tiger import Tiger
-from sfumato_vopp.pomdpfile import load_pomdp, parse_pomdp
+from sfumato_vopp.pomdpfile import load_pomdp
 from sfumato_vopp.task_config import (
     CrowdNavConfig,
     FileConfig,
@@ -32,6 +31,7 @@ from sfumato_vopp.task_config import (
     RockSampleConfig,
     TaskConfig,
     TigerConfig,
+    example_path,
 )
 
 __all__ = [
@@ -276,10 +276,4 @@ class FileTask(PomdpTask):
 
     def make_model(self) -> Model:
         """Read the file."""
-        path = self.config.path
-        if path.startswith("example:"):
-            example = files("sfumato_vopp").joinpath("examples", path.removeprefix("example:") + ".pomdp")
-            if not example.is_file():
-                raise FileFormatError(f"expected example:tiger or the path of a file, got {path!r}")
-            return parse_pomdp(example.read_text(encoding="utf-8"))
-        return load_pomdp(path)
+        return load_pomdp(example_path(self.config.path))
