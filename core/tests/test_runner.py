@@ -15,6 +15,7 @@ from pathlib import Path
 
 import attrs
 
+from sfumato import provenance
 from sfumato.executors.local import LocalExecutor
 from sfumato.records import Status
 from sfumato.runner import plan, sweep
@@ -36,6 +37,35 @@ def test_a_finished_run_is_kept_and_a_change_of_code_makes_it_stale(store, make_
     assert (second.attempt, second.digest) == (2, first.digest)
     assert second.code["sfumato_toys"] == "another"
     assert plan(store, [changed])[0].verdict == "kept"
+
+
+def test_the_code_of_what_a_solver_asked_for_counts(store, make_jobs, listener, monkeypatch):
+    """A run whose solver asked the context for a component of another package is stale when that package changes."""
+    monkeypatch.setattr(provenance, "code_of", lambda targets: {"json": provenance.code_digest("json")})
+    (job,) = make_jobs("toys/echo", "toys/standing")
+    (record,) = sweep(store, plan(store, [job]), LocalExecutor(1, "none"), listener, threading.Event())
+    assert record.code == {**job.code, "json": provenance.code_digest("json")}
+    assert plan(store, [job])[0].verdict == "kept"
+    monkeypatch.setattr("sfumato.staleness.code_digest", lambda package: "another")
+    (planned,) = plan(store, [job])
+    assert (planned.verdict, "the code of json has changed since" in planned.because) == ("stale", True)
+
+
+def test_backend_and_device_are_for_the_solver_underneath(sfumato, make_jobs):
+    """They are resolved by its offers, and recorded; what it lacks, what it has not and who is unknown are told before any run."""
+    (job,) = make_jobs("toys/echo", "toys/standing", solver_settings={"solver": "toys/two-backends"}, backend="numpy")
+    assert job.spec.backend == "numpy"
+    words = ("run", "toys/echo", "--solver", "toys/standing")
+    assert "'toys/gpu' does not run on 'cpu'" in sfumato(*words, "-s", "solver=toys/gpu", "--device", "cpu", check=3).stderr
+    assert "has no backend 'jax'" in sfumato(*words, "-s", "solver=toys/two-backends", "--backend", "jax", check=2).stderr
+    assert "solver toys/standing, setting 'solver'" in sfumato(*words, "-s", "solver=toys/nop", check=2).stderr
+
+
+def test_a_task_that_turns_out_unfit_while_solving_is_declined(sfumato):
+    """The run ends unsupported, with the reason, and not as a failure."""
+    done = sfumato("run", "toys/echo", "--solver", "toys/standing", "-s", "declined=true", "--json", check=1)
+    record = json.loads(done.stdout)
+    assert (record["status"], record["error"]) == ("unsupported", "toys/noop declines this task: too much")
 
 
 def test_a_change_of_a_data_file_makes_a_run_stale(sfumato, tmp_path):

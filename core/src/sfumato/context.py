@@ -39,6 +39,7 @@ class RunContext:
     artifacts: ArtifactStore = attrs.field(factory=lambda: ArtifactStore(None))
     on_progress: Callable[[float, str], None] = _no_progress
     files_used: dict[str, str] = attrs.field(factory=dict)
+    code_used: dict[str, str] = attrs.field(factory=dict)  # of packages whose components were asked for
     solving: bool = False
 
     def chunks(self) -> Iterator[tuple[int, ...]]:
@@ -85,10 +86,17 @@ class RunContext:
         raise DataMissing(f"the data file {relative!r} was looked for in {', '.join(map(str, roots))} and is in none. {advice}")
 
     def component(self, ref: str, settings: Mapping[str, Any] | None = None, kind: str = "solver") -> Any:
-        """Build another component by its reference, so that a solver can stand on a solver."""
-        from sfumato import config, plugins
+        """Build another component by its reference, so that a solver can stand on a solver.
 
-        return plugins.build(plugins.Registry().find(kind, ref), settings or {}, config.structure)
+        The code of its package counts as this run's: when it changes, the run is stale.
+        """
+        from sfumato import config, plugins
+        from sfumato.provenance import code_of
+
+        spec = plugins.Registry().find(kind, ref)
+        for package, digest in code_of([spec.target]).items():
+            self.code_used.setdefault(package, digest)
+        return plugins.build(spec, settings or {}, config.structure)
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Report how far this run has come, 0 to 1."""

@@ -38,6 +38,10 @@ class BackendUnavailable(SfumatoError):
     exit_code = 3
 
 
+class Unsupported(SfumatoError):
+    """Raised by `Solver.solve` where only then it shows that the task is not for it; the run ends as if `supports` had refused."""
+
+
 class PluginError(SfumatoError):
     """Raised when a plugin cannot be used: import failure, duplicate name, API mismatch."""
 

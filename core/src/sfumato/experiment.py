@@ -100,19 +100,20 @@ class Experiment:
         }
         names = (*specs["task"].evaluators, *s.evaluators, "sfumato/return")
         scorers = [registry.find("evaluator", name) for name in dict.fromkeys(names)]
+        computing = _computing(registry, specs["solver"], refs["solver"])
         choice = backends.resolve(
-            specs["solver"], wanted=s.backend, device=s.device, distribution=registry.owner(specs["solver"]).distribution
+            computing, wanted=s.backend, device=s.device, distribution=registry.owner(computing).distribution
         )
         if specs["task"].backends:  # a task that needs a library of its own, a simulator say
             backends.resolve(specs["task"], distribution=registry.owner(specs["task"]).distribution)
-        backends.check_dtype(specs["solver"], choice, s.dtype)
-        declared = bool(specs["solver"].backends)
-        code = code_of([*(c.target for c in specs.values()), *(c.target for c in scorers)])
+        backends.check_dtype(computing, choice, s.dtype)
+        declared = bool(computing.backends)
+        code = code_of([c.target for c in (*specs.values(), *scorers, computing)])
         label = " ".join(filter(None, (task.label or task.name, solver.label or solver.name)))
         if runtime.name != "direct":
             label += f" {runtime.label or runtime.name}"
-        resources = needs(specs.values())
-        exclusive = is_exclusive([*specs.values(), *scorers])
+        resources = needs([*specs.values(), computing])
+        exclusive = is_exclusive([*specs.values(), *scorers, computing])
         targets = {kind: (c.target, c.config) for kind, c in specs.items()}
         targets |= {f"evaluator {c.name}": (c.target, c.config) for c in scorers}
         for shard in shards(s.instances or f"0:{s.seeds}", s.shards):
@@ -137,6 +138,17 @@ class Experiment:
                 run_id_of(spec), spec, label, data_dir, code, exclusive=exclusive, short=short, resources=resources,
                 targets=targets,
             )
+
+
+def _computing(registry: plugins.Registry, solver: ComponentSpec, ref: ComponentRef) -> ComponentSpec:
+    """Return the solver that backend, device and dtype are for: this one, or the one it stands on."""
+    named = ref.settings.get(solver.stands_on, "") if solver.stands_on else ""
+    if not named:
+        return solver
+    try:
+        return registry.find("solver", named)
+    except UnknownName as error:
+        raise UnknownName(f"solver {solver.name}, setting {solver.stands_on!r}: {error}") from error
 
 
 def is_exclusive(components: Iterable[ComponentSpec]) -> bool:

@@ -203,6 +203,7 @@ class ComponentSpec:
     timing: Literal["shared", "exclusive"] = "shared"
     short: bool = False  # runs declared short may share a warm worker
     sample: Mapping[str, Any] = attrs.field(factory=dict)  # settings small enough to try it in seconds
+    stands_on: str | None = None  # the setting that names a solver underneath: backend, device and dtype are for that one
 
 
 @attrs.frozen

@@ -92,8 +92,9 @@ def _stale(store: Store, jobs: Sequence[Job], there: Mapping[str, Summary]) -> d
             summary = there.get(job.run_id)
             if summary is None or summary.status not in SETTLED:
                 continue
-            if gone := sorted(set(summary.code) ^ set(job.code)):
-                found[job.run_id] = f"it is made of other packages now ({', '.join(gone)})"
+            # What it has beyond these it asked for while it ran.
+            if new := sorted(set(job.code) - set(summary.code)):
+                found[job.run_id] = f"it is made of other packages now ({', '.join(new)})"
                 continue
             key = (job.data_dir, tuple(sorted(job.code.items())))
             if key not in tellers:

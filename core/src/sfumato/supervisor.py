@@ -301,7 +301,7 @@ def _record(job: Job, outcome: dict[str, Any] | Verdict, started: str, process: 
         digest=outcome.get("digest", ""),
         trace=outcome.get("trace", "none"),
         promise=outcome.get("promise", "bits"),
-        code=job.code,
+        code={**outcome.get("code", {}), **job.code},
         provenance={
             **provenance.provenance(outcome.get("device", ""), outcome.get("data", {}), job.spec.threads),
             **process,

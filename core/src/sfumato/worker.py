@@ -113,7 +113,7 @@ def serve(folder: Path, tell: Tell) -> None:
 
 def execute(folder: Path, spec: RunSpec, job: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """Drive the run and return its outcome: status, error, timings, figures, digest, what it ran on."""
-    from sfumato.errors import BackendUnavailable, SfumatoError
+    from sfumato.errors import BackendUnavailable, SfumatoError, Unsupported
     from sfumato.records import Status
 
     outcome: dict[str, Any] = {"status": Status.OK, "error": "", "timings": {}, "digest": "", "promise": "bits"}
@@ -125,6 +125,8 @@ def execute(folder: Path, spec: RunSpec, job: Mapping[str, Any], tell: Tell) -> 
     except SystemExit as error:
         _show_traceback()
         outcome |= {"status": Status.FAILED, "error": f"a component called sys.exit({error.code!r})"}
+    except Unsupported as error:
+        outcome |= {"status": Status.UNSUPPORTED, "error": str(error)}
     except Exception as error:
         _show_traceback()
         outcome |= {"status": Status.FAILED, "error": f"{type(error).__name__}: {error}"}
@@ -236,6 +238,7 @@ def _drive(folder: Path, spec: RunSpec, job: Mapping[str, Any], tell: Tell) -> d
         "trace": "complete" if trace_file.complete else "digest only: the trace passed the size limit",
         "device": device,
         "data": ctx.files_used,
+        "code": ctx.code_used,
         "peak_mb": _peak_mb(),
     }
 

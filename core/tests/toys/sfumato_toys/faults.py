@@ -14,6 +14,7 @@ from typing import Literal
 import attrs
 import numpy as np
 
+from sfumato.errors import Unsupported
 from sfumato.protocols import Episode, Evaluator, Policy, Runtime, Solver, Task
 from sfumato.records import Metric, Start, Step
 
@@ -137,6 +138,25 @@ class NoopPolicy(Policy):
     def observe(self, step):
         if self.config.observe_seconds:
             time.sleep(self.config.observe_seconds)
+
+
+@attrs.frozen
+class StandingConfig:
+    solver: str = "toys/noop"
+    declined: bool = False
+
+
+class StandingSolver(Solver):
+    """Stands on another solver."""
+
+    def __init__(self, config=StandingConfig()):
+        self.config = config
+
+    def solve(self, task, ctx):
+        inner = ctx.component(self.config.solver)
+        if self.config.declined:
+            raise Unsupported(f"{self.config.solver} declines this task: too much")
+        return inner.solve(task, ctx)
 
 
 # ---------------------------------------------------------------- what cannot promise bits

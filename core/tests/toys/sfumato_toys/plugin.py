@@ -41,6 +41,8 @@ def sfumato_components():
                         summary="its time is its result", timing="exclusive")
     yield ComponentSpec("solver", "toys/meet", target=f"{FAULTS}:MeetSolver", config=f"{FAULTS}:MeetConfig",
                         summary="waits for company")
+    yield ComponentSpec("solver", "toys/standing", target=f"{FAULTS}:StandingSolver", config=f"{FAULTS}:StandingConfig",
+                        summary="hands the task to another solver", stands_on="solver")
     yield ComponentSpec("runtime", "toys/timed", target=f"{FAULTS}:TimedRuntime", summary="its time is its result",
                         timing="exclusive")
     yield ComponentSpec("task", "toys/file", target=f"{FAULTS}:FileTask", config=f"{FAULTS}:FileConfig",
