@@ -118,6 +118,34 @@ def test_one_component_from_two_plugins_is_refused_naming_both(module):
     assert "dist-b" in finding.message + finding.advice
 
 
+@pytest.mark.parametrize("name", ["gym", "sfumato", "direct"])
+def test_a_plugin_of_the_cores_own_name_is_refused_and_the_core_keeps_its_components(module, name):
+    """Else whoever installs it takes `gym/env` from everybody; the error blames the plugin, and says how to mend it."""
+    registry = Registry([point(name, module("grabbing_plugin", solver(f"{name}/a")), "sfumato-grabbing")])
+    assert registry.find("task", "gym/env").target == "sfumato.gym:GymTask"
+    assert registry.find("runtime", "direct").target == "sfumato.runtimes:Direct"
+    assert {c.name for c in registry.components()} == {"gym/env", "direct", "sfumato/return"}
+    assert registry.find("task", "gym/env").target == "sfumato.gym:GymTask"  # after every plugin was loaded, too
+    (finding,) = registry.all_findings()
+    assert (finding.level, finding.subject) == ("error", name)
+    assert "'sfumato-grabbing'" in finding.message
+    assert "pip uninstall sfumato-grabbing" in finding.advice
+    with pytest.raises(PluginError, match="'sfumato-grabbing'"):
+        registry.find("solver", f"{name}/a")
+
+
+@pytest.mark.parametrize("name", ["gym/env", "gym/other", "sfumato/x", "direct"])
+def test_a_component_under_one_of_the_cores_names_is_refused(module, name):
+    """Whatever the plugin itself is called."""
+    offer = ComponentSpec("task", name, target="nowhere:Thing")
+    registry = Registry([point("good", module("good_plugin", offer, solver("good/a")), "sfumato-good")])
+    assert {c.name for c in registry.components()} == {"gym/env", "direct", "sfumato/return", "good/a"}
+    (finding,) = registry.all_findings()
+    assert (finding.level, finding.subject) == ("error", "good")
+    assert repr(name) in finding.message
+    assert registry.find("task", "gym/env").target == "sfumato.gym:GymTask"
+
+
 def test_another_plugin_api_is_explained(module):
     """Both versions are named, and the command that mends it."""
     registry = Registry([point("old", module("old_plugin", solver("old/a"), api=0), "sfumato-old")])

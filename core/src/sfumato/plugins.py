@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -44,6 +45,14 @@ def disabled() -> frozenset[str]:
     return frozenset(n.strip() for n in names if n.strip())
 
 
+@cache
+def reserved() -> Mapping[str, str]:
+    """Return the prefixes of the core's own components, each with one that has it: no plugin may be called so."""
+    from sfumato.builtin import sfumato_components
+
+    return {BUILTIN: BUILTIN, **{spec.name.partition("/")[0]: spec.name for spec in sfumato_components()}}
+
+
 class Registry:
     """All installed plugins and what they offer.
 
@@ -72,6 +81,18 @@ class Registry:
             if point.name in self._blocked:
                 self.findings.append(
                     Finding("warning", point.name, "blocked by SFUMATO_DISABLE", "Unset SFUMATO_DISABLE to use it.")
+                )
+                continue
+            if point.name in reserved():
+                self.findings.append(
+                    Finding(
+                        "error",
+                        point.name,
+                        f"{distribution!r} offers a plugin named {point.name!r}, a name of the core's own "
+                        f"({reserved()[point.name]!r}); it is not used, and the core's components stay",
+                        "Give its entry point another name, and its components that prefix, or uninstall it: pip uninstall "
+                        f"{distribution}.",
+                    )
                 )
                 continue
             if point.name in owners and owners[point.name] != distribution:
@@ -141,7 +162,10 @@ class Registry:
     def _add(self, plugin: Plugin, spec: ComponentSpec) -> None:
         key = (spec.kind, spec.name)
         prefix = spec.name.partition("/")[0]
-        if prefix in self.plugins and prefix not in (plugin.name, BUILTIN) and prefix in self._points:
+        if plugin.name != BUILTIN and prefix in reserved():
+            self._complain(plugin, f"offers the {spec.kind} {spec.name!r} under a name of the core's own", "Rename it.")
+            return
+        if prefix in self.plugins and prefix != plugin.name and prefix in self._points:
             # It could only be found after that plugin, and might take the name of one of its components.
             self._complain(plugin, f"offers the {spec.kind} {spec.name!r} under the name of plugin {prefix!r}", "Rename it.")
             return
