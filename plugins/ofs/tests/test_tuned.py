@@ -10,10 +10,10 @@ pytest.importorskip("sfumato.context", reason="needs the core, sfumato")
 
 from sfumato.context import RunContext
 from sfumato.driver import drive
+from sfumato.errors import Unsupported
 from sfumato.protocols import Episode, Policy, Solver, Task
 from sfumato.records import Refusal, Start, Step
 from sfumato.runtimes import Direct
-from sfumato_ofs.errors import OfsError
 from sfumato_ofs.tuned import TunedSolver, _spread
 from sfumato_ofs.tuned_config import TunedConfig
 
@@ -114,8 +114,30 @@ def test_without_a_solver_named_it_declines():
 
 def test_an_inner_solver_that_declines_is_named():
     """Which value, and why."""
-    with pytest.raises(OfsError, match="effort = 20 declines this task: too much"):
+    with pytest.raises(Unsupported, match="effort = 20 declines this task: too much"):
         tuned((1, 20), settings={"limit": 10}).solve(Echo(), Context())
+
+
+def test_an_inner_solver_is_asked_about_the_runtime_at_hand(monkeypatch):
+    """A solver that writes native calls fits the direct runtime alone, so what it is asked about must be that one."""
+    asked = []
+    monkeypatch.setattr(Thinker, "supports", lambda self, task, runtime: asked.append(runtime))
+    solver, runtime = tuned((1, 20)), Direct()
+    solver.supports(Echo(), runtime)
+    solver.solve(Echo(), Context())
+    assert asked == [runtime, runtime]
+
+
+def test_thinking_while_it_is_reset_counts_as_deciding(monkeypatch):
+    """20 ms of reset a policy of 5 ms: its first decisions are late, so the other one is played."""
+
+    def reset(self, start, rng):
+        CLOCK.now += 0.02 if self.effort == 5 else 0.0
+
+    monkeypatch.setattr(Thinking, "reset", reset)
+    notes = played(tuned((1, 5), quantile=1.0), 40)
+    assert notes["recommended"] == 1
+    assert notes["plays"][0] > 30 and notes["decision_seconds"][1] > 0.012
 
 
 def test_regret_is_against_the_best_fixed_value_that_is_fast_enough():

@@ -16,6 +16,7 @@ import numpy as np
 
 from sfumato.export import items
 from sfumato.store import Store
+from sfumato.trace import read_trace
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -176,7 +177,10 @@ def share_of(who: str) -> float:
 
 
 def tuned(rows: list[Row], figure: Figure) -> list[dict[str, Any]]:
-    """Draw return against decision time of each fixed setting, and where the tuner ended."""
+    """Draw return against decision time of each fixed setting, and where the tuner ended.
+
+    Regret has two ends: none for who knows the best fixed value, and that of who draws a fast one blindly each time.
+    """
     tuners = [r for r in rows if r["solver"] == "ofs/tuned"]
     if not tuners:
         raise click.ClickException("the store holds no run of ofs/tuned")
@@ -189,6 +193,7 @@ def tuned(rows: list[Row], figure: Figure) -> list[dict[str, Any]]:
     ax = figure.subplots()
     clock = "decision_cpu_seconds" if c["clock"] == "cpu" else "decision_seconds"  # the one that the tuner counted
     rewards, seconds, lengths = (group(rows, metric, key) for metric in ("return", clock, "length"))
+    discounted = group(rows, "discounted_return", key)
     # A run's first episode is not timed: it holds compilation, as the tuner's warm-up does.
     each = {
         name: np.array([seconds[name][k] / lengths[name][k] for k in values][1:] or [np.nan]) for name, values in rewards.items()
@@ -203,6 +208,8 @@ def tuned(rows: list[Row], figure: Figure) -> list[dict[str, Any]]:
             f"{c['clock']}_seconds_per_decision": float(each[name].mean()), "over_deadline": float((each[name] > deadline).mean()),
             "n": len(values),
         }  # fmt: skip
+        if name in discounted:
+            entry["discounted_return"] = float(np.mean(list(discounted[name].values())))
         if best is not None and name != best:
             behind = shortfall(rewards[best], values)
             entry |= {"below_best_fixed": behind[0], "below_low": behind[1], "below_high": behind[2]}
@@ -211,6 +218,14 @@ def tuned(rows: list[Row], figure: Figure) -> list[dict[str, Any]]:
         ax.errorbar(*where, yerr=[[mean - low], [high - mean]], fmt="o", color=INK["tuned" if name[0] else "planner"], capsize=3)
         beside = {"xytext": (-6, 4), "ha": "right"} if name[0] else {"xytext": (6, 4)}
         ax.annotate(entry["who"].rpartition(" = ")[2], where, textcoords="offset points", **beside)
+    if best is not None:
+        both = sorted(set.intersection(*(set(rewards[name]) for name in fast)))
+        blind = {k: float(np.mean([rewards[name][k] for name in fast])) for k in both}
+        behind = shortfall(rewards[best], blind)
+        table.append({
+            "who": f"one of the {len(fast)} fast values, drawn blindly", "return": float(np.mean(list(blind.values()))),
+            "below_best_fixed": behind[0], "below_low": behind[1], "below_high": behind[2], "n": len(both),
+        })  # fmt: skip
     ax.set_title(f"{c['solver']} with each value of {setting}, and tuned", fontsize=10)
     ax.axvline(deadline, color="#555555", ls="--", lw=1)
     ax.annotate("deadline", (deadline, ax.get_ylim()[0]), xytext=(3, 3), textcoords="offset points", color="#555555")
@@ -233,6 +248,11 @@ def main(name: str, store: Path, out: Path, title: str) -> None:
     plt.rcParams.update({"svg.hashsalt": name, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
     figure = plt.figure(figsize=(9 if name == "knapsack" else 7, 4), layout="constrained")
     table = {"cartpole": cartpole, "knapsack": knapsack, "tuned": tuned}[name](rows, figure)
+    if name == "tuned":
+        tuners = [row for row in rows if row["solver"] == "ofs/tuned"]
+        last = max(tuners, key=lambda row: row["item"])
+        notes = read_trace(Store(store).folder(last["run_id"]) / "trace.zip", last["item"])["notes"]
+        table.append({"who": "the tuner's own notes", **notes})
     title = title or name
     figure.savefig(out / f"{title}.svg", metadata={"Date": None})
     text = json.dumps({"rows": table, "provenance": provenance(Store(store), {row["run_id"] for row in rows})}, indent=1)

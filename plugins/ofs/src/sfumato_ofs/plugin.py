@@ -128,6 +128,7 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         summary="Tunes a numeric setting of another solver online, under a deadline",
         source=SOURCE,
         timing="exclusive",
+        stands_on="solver",
     )
 
 

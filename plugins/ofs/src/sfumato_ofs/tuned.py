@@ -7,16 +7,16 @@ decision took beyond the deadline. Any solver will do that has such a setting; i
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import attrs
 import numpy as np
 
-from sfumato.protocols import Context, Policy, Solver, Task
+from sfumato.errors import Unsupported
+from sfumato.protocols import Context, Policy, Runtime, Solver, Task
 from sfumato.records import Refusal, Start, Step
 from sfumato_ofs.config import OptimisticFeasibleConfig
-from sfumato_ofs.errors import OfsError
 from sfumato_ofs.search import OptimisticFeasible
 from sfumato_ofs.tuned_config import TunedConfig
 
@@ -32,10 +32,12 @@ class TunedSolver(Solver[Any, Any, Any]):
 
     def __init__(self, config: TunedConfig = TunedConfig()) -> None:
         self.config = config
+        self._runtime: Any = None
 
-    def supports(self, task: Task[Any, Any, Any], runtime: Any) -> Refusal | None:
-        """Decline when no solver, setting or values are named; the inner solver is asked in `solve`."""
+    def supports(self, task: Task[Any, Any, Any], runtime: Runtime[Any, Any, Any, Any]) -> Refusal | None:
+        """Decline when no solver, setting or values are named; the inner solver is asked in `solve`, about the same runtime."""
         c = self.config
+        self._runtime = runtime
         if not c.solver or not c.setting or len(c.values) < 2:
             return Refusal(
                 "it tunes another solver, and none is named",
@@ -50,16 +52,15 @@ class TunedSolver(Solver[Any, Any, Any]):
         return None
 
     def solve(self, task: Task[Any, Any, Any], ctx: Context) -> TunedPolicy:
-        """Build the inner solver once for each value. Raises OfsError, with its reason, when it declines the task."""
+        """Build the inner solver once for each value. Raises Unsupported, with its reason, when it declines the task."""
         c = self.config
         inner = []
         for value in c.values:
             solver = ctx.component(c.solver, {**c.settings, c.setting: value})
-            refusal = solver.supports(task, None)
+            refusal = solver.supports(task, self._runtime)
             if refusal is not None:
-                raise OfsError(
-                    f"{c.solver} with {c.setting} = {value} declines this task: {refusal.reason} {refusal.advice}"
-                )
+                said = f"{refusal.reason} {refusal.advice}".rstrip()
+                raise Unsupported(f"{c.solver} with {c.setting} = {value} declines this task: {said}")
             inner.append(solver.solve(task, ctx))
         return TunedPolicy(c, inner)
 
@@ -91,6 +92,7 @@ class TunedPolicy(Policy[Any, Any]):
         )  # fmt: skip
         self._arm = -1
         self._reward = 0.0
+        self._carried = 0.0  # seconds of the reset, until the first decision takes them on
         self._seconds: list[float] = []
         self._history: list[Played] = []
         self._to_warm = [config.warmup] * len(inner)
@@ -107,21 +109,25 @@ class TunedPolicy(Policy[Any, Any]):
             self._to_warm[self._arm] = max(0, self._to_warm[self._arm] - len(self._seconds))
         self._arm = int(self._learner.select()[0])
         self._reward, self._seconds = 0.0, []
-        self._inner[self._arm].reset(start, rng)
+        self._carried = self._timed(lambda: self._inner[self._arm].reset(start, rng))[0]
 
     def act(self, observation: Any) -> Any:
-        """Let the chosen policy act, on the clock."""
-        began = self._now()
-        action = self._inner[self._arm].act(observation)
-        self._seconds.append(self._now() - began)
+        """Let the chosen policy act, on the clock; what it thought while it was reset counts as deciding first."""
+        seconds, action = self._timed(lambda: self._inner[self._arm].act(observation))
+        self._seconds.append(seconds + self._carried)
+        self._carried = 0.0
         return action
 
     def observe(self, step: Step[Any]) -> None:
         """Add up what was earned; thinking while observing counts as deciding."""
         self._reward += float(np.mean(step.reward))
+        self._seconds[-1] += self._timed(lambda: self._inner[self._arm].observe(step))[0]
+
+    def _timed(self, call: Callable[[], Any]) -> tuple[float, Any]:
+        """Return how long a call took, and what it gave."""
         began = self._now()
-        self._inner[self._arm].observe(step)
-        self._seconds[-1] += self._now() - began
+        given = call()
+        return self._now() - began, given
 
     def _finished(self) -> Played | None:
         """Return the episode since the last reset; None when nothing was decided in it after the warm-up."""
