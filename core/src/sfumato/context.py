@@ -36,6 +36,7 @@ class RunContext:
     dtype: str | None = None
     n_threads: int = 1
     data_dir: Path | None = None
+    task: Mapping[str, Any] = attrs.field(factory=dict)  # name, version and settings of the run's task; empty outside a run
     artifacts: ArtifactStore = attrs.field(factory=lambda: ArtifactStore(None))
     on_progress: Callable[[float, str], None] = _no_progress
     files_used: dict[str, str] = attrs.field(factory=dict)

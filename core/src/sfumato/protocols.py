@@ -45,6 +45,7 @@ class Context(Protocol):
     device: str
     dtype: str | None
     n_threads: int
+    task: Mapping[str, Any]  # name, version and settings of the run's task, for the keys of artifacts; empty outside a run
 
     @property
     def artifacts(self) -> Artifacts:

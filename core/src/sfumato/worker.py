@@ -209,6 +209,7 @@ def _drive(folder: Path, spec: RunSpec, job: Mapping[str, Any], tell: Tell) -> d
         device=spec.device,
         dtype=spec.dtype,
         n_threads=spec.threads,
+        task={"name": spec.task.name, "version": spec.task.version, "settings": dict(spec.task.settings)},
         data_dir=Path(job["data_dir"]) if job.get("data_dir") else None,
         artifacts=ArtifactStore(Path(job["artifacts"]) if job.get("artifacts") else None),
         on_progress=progress,

@@ -160,7 +160,6 @@ class HiddenCartPole(GymTask):
         super().__init__(GymConfig(id="CartPole-v1"))
         self.sensors = config
         self.max_steps = config.max_steps
-        self.spec: Any = ("CartPole-v1", config)
         self.offers = GymTask.offers | ({"pomdp_model"} if config.hidden else set())  # type: ignore[misc]
         self.model = CartPoleModel(config)
 

@@ -65,8 +65,9 @@ class PPOSolver(RandomSolver):
             model.learn(self.config.total_steps)
             model.save(folder / "ppo.zip")
 
-        settings = {"task": type(task).__name__, "train_seed": ctx.train_seed, **attrs.asdict(self.config)}
-        settings["environment"] = str(getattr(task, "spec", ""))
+        # Outside a run nothing but the object says which task this is.
+        trained_on = dict(ctx.task) or {"class": f"{type(task).__module__}.{type(task).__qualname__}", "settings": repr(getattr(task, "config", ""))}
+        settings = {"task": trained_on, "train_seed": ctx.train_seed, **attrs.asdict(self.config)}
         folder = ctx.artifacts.get_or_build("sb3/ppo", settings, build)
         return PPOPolicy(PPO.load(folder / "ppo.zip", device=ctx.device))
 
