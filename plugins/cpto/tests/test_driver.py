@@ -19,6 +19,7 @@ def _spoil(name, change):
 
 
 FAULTS = {
+    "nothing was observed": lambda observation: None,
     "ego is not a number": _spoil("ego", lambda v: v * np.nan),
     "ego is missing": _spoil("ego", lambda v: None),
     "ego is too short": _spoil("ego", lambda v: v[:4]),

@@ -75,14 +75,42 @@ def test_for_a_waiting_vehicle_the_phantom_comes_on_and_for_a_driving_one_it_is_
         assert abs(first - second) == pytest.approx(10.0 * expected, abs=1e-6)
 
 
-def test_a_sliver_of_shadow_hides_nobody_or_a_vehicle_that_waits_before_it_would_wait_for_ever():
-    scene = scenes.occluded_pedestrian(np.random.default_rng(0))
-    public = {**scene.public, "hidden_speed": 3.0}
+@pytest.mark.parametrize("size", [0.2, 0.3, 0.6])
+def test_a_shadow_without_room_for_the_smallest_body_hides_nobody_and_every_other_one_does(size):
+    scene = scenes.occluded_pedestrian(np.random.default_rng(0), hidden_size=size)
+    public = scene.public
     depths = []
-    for x in np.linspace(20.0, 31.5, 200):
+    for x in np.linspace(20.0, 31.5, 400):
         found = hidden_walkers(public, State(x, -0.96, 0.0, 0.0), np.arange(50) * 0.1)
-        depths += [phantom.depth for phantom in found.values()]
-    assert min(depths) >= 0.3 - 1e-9  # half a body
+        if 0 in found:
+            depths.append(found[0].spots[:, 2])
+    least = min(row.min() for row in depths)
+    assert 0.5 * size <= least < 0.5 * size + 0.1
+
+
+@pytest.mark.parametrize("body", [0.3, 0.45, 0.6])
+def test_whoever_is_wholly_hidden_where_assumed_stands_in_a_strip_that_the_check_is_told_of(body):
+    """Against the simulator's own sight: five points of the body past the parked cars' edges."""
+    from sfumato_cpto.simulator.geometry import rectangle_walls, visible
+
+    public = scenes.occluded_pedestrian(np.random.default_rng(0)).public
+    walls = rectangle_walls(public["parked"], np.zeros(4), np.tile([4.0, 1.8], (4, 1)))
+    rng = np.random.default_rng(1)
+    hidden = 0
+    for _ in range(2000):
+        eye = np.array([rng.uniform(15.0, 31.5), rng.uniform(-1.4, 0.0)])
+        x = public["gaps"][0] + rng.uniform(-public["gap_reach"], public["gap_reach"])
+        y = rng.uniform(1.2, public["pavement_y"])
+        if visible(eye, np.array([[x, y]]), np.zeros(1), np.array([[body, body]]), walls)[0]:
+            continue
+        hidden += 1
+        found = hidden_walkers(public, State(*eye, 0.0, 6.0), TIMES)
+        strips = found[0].spots
+        inside = np.abs(x - strips[:, 0]) <= 0.5 * strips[:, 3] + 1e-9
+        # No part of the body is before the edge of its strip.
+        assert inside.any()
+        assert (y - 0.5 * body >= strips[inside, 1].min() - 1e-9).all()
+    assert hidden > 200
 
 
 def test_a_wet_road_past_hidden_walkers_is_driven_to_its_end():

@@ -83,6 +83,16 @@ def test_a_hidden_user_faster_than_assumed_is_reported_and_a_slow_one_is_not():
         assert ("hidden speed" in monitor.violations) == expected
 
 
+def test_a_user_that_was_hidden_for_a_while_is_judged_anew_when_it_comes_out():
+    monitor = Monitor(Assumptions(), {"walls": [1], "hidden_speed": 10.0})
+    monitor.watch(_observation(0.0, [5.0, 60.0], [0.0, -9.0]))
+    away = _observation(0.1, [0.0, 0.0], [0.0, 0.0])
+    away["detected"] = np.array([False])
+    monitor.watch(away)
+    monitor.watch(_observation(3.0, [5.0, 20.0], [0.0, -14.0]))
+    assert monitor.violations == {"hidden speed": 1}
+
+
 def test_ordinary_driving_breaks_no_assumption():
     from sfumato_cpto import CPTOSolver
     from sfumato_cpto.driver import Driver
@@ -111,7 +121,7 @@ def test_behind_a_hidden_users_foremost_point_the_whole_shadow_is_taken_and_nobo
         Assumptions(position_error=0.0),
         np.array([30.0]),
     )
-    np.testing.assert_allclose(centre[0, :, 0] + 0.5 * extent[0, :, 0], 2.0 + 10.0 * times)
+    np.testing.assert_allclose(centre[0, :, 0] + 0.5 * extent[0, :, 0], 10.0 * times)  # no part is out yet
     np.testing.assert_allclose(centre[0, :, 0] - 0.5 * extent[0, :, 0], -32.0)
 
 
@@ -132,3 +142,50 @@ def test_a_user_that_appears_close_by_with_nothing_to_hide_it_is_reported_as_a_f
     monitor.watch(empty)
     monitor.watch(_observation(0.1, [30.0, 0.0], [10.0, 0.0]))
     assert monitor.violations == {"sensing": 1}
+
+
+def test_a_shadows_breadth_and_the_errors_widen_what_may_be_occupied():
+    _, _, extent = occupancy(
+        np.zeros((1, 2)), np.array([[0.0, -2.0]]), np.array([[0.6, 0.6]]), np.array([0.0, 1.0]),
+        Assumptions(position_error=0.1), np.array([1.0]), np.array([0.4]),
+    )  # fmt: skip
+    np.testing.assert_allclose(extent[0, :, 1], 0.6 + 0.2 + 0.4)
+
+
+@pytest.mark.parametrize(
+    ("x", "size", "expected"),
+    [
+        (33.6, 0.6, set()),
+        (33.6, 0.25, {"hidden size"}),
+        (34.0, 0.6, {"hidden place"}),
+        (32.9, 0.25, {"hidden size", "hidden place"}),
+    ],
+)
+def test_whoever_comes_out_of_a_gap_smaller_or_elsewhere_than_assumed_is_reported(x, size, expected):
+    public = {
+        "parked": [1],
+        "gaps": np.array([33.5, 40.5]),
+        "gap_reach": 0.15,
+        "hidden_size": 0.3,
+        "hidden_speed": 2.0,
+    }
+    monitor = Monitor(Assumptions(), public)
+    empty = _observation(0.0, [0.0, 0.0], [0.0, 0.0])
+    empty["detected"] = np.array([False])
+    monitor.watch(empty)
+    monitor.watch({**_observation(0.1, [x, 3.0], [0.0, -1.5]), "size": np.array([[size, size]])})
+    assert set(monitor.violations) == expected
+
+
+def test_the_check_is_told_of_everybody_not_only_of_the_nearest_few():
+    from sfumato_cpto.config import Bounds
+    from sfumato_cpto.hypotheses import Interpreter
+    from sfumato_cpto.simulator import scenes
+    from sfumato_cpto.simulator.world import World
+
+    rng = np.random.default_rng(0)
+    world = World(scenes.cruise(rng), rng)
+    observation = world.observe()
+    situation = Interpreter(world.scene.public, Bounds(), n_obstacles=3).interpret(observation)
+    assert len(situation.user) == 3
+    assert len(situation.known.user) == observation["detected"].sum() > 3

@@ -171,6 +171,20 @@ _ONE = Hypotheses([[True]], [0.0], [15.0])
         (_STATE, Obstacles([[30.0, 0.0]], [[10.0, 0.0]], [[-1.0, 2.9]]), _ONE, "semi_axes"),
         (_STATE, Obstacles([[30.0, 0.0]], [[10.0]], [[1.0, 2.9]]), _ONE, "velocity"),
         (_STATE, _CARS, Hypotheses(np.zeros((0, 1), dtype=bool), [], []), "hypothesis"),
+        (None, _CARS, _ONE, "expected a State, got None"),
+        ("here", _CARS, _ONE, "State"),
+        ([0.0, 0.0], _CARS, _ONE, "shape"),
+        (State(0.0, 0.0, 0.0, None), _CARS, _ONE, "finite state"),
+        (State(1e300, 0.0, 0.0, 15.0), _CARS, _ONE, "finite state"),
+        (_STATE, None, _ONE, "obstacles"),
+        (_STATE, _CARS, None, "hypotheses"),
+        (_STATE, Obstacles([[1e200, 0.0]], [[10.0, 0.0]], [[5.6, 2.9]]), _ONE, "position"),
+        (_STATE, Obstacles([[30.0, 0.0]], [[10.0, 0.0]], [[1e-300, 2.9]]), _ONE, "semi_axes"),
+        (_STATE, _CARS, Hypotheses([[0.3]], [0.0], [15.0]), "true and false"),
+        (_STATE, _CARS, Hypotheses([[np.nan]], [0.0], [15.0]), "true and false"),
+        (_STATE, _CARS, Hypotheses([["yes"]], [0.0], [15.0]), "true and false"),
+        (_STATE, _CARS, Hypotheses([[2]], [0.0], [15.0]), "true and false"),
+        (_STATE, _CARS, Hypotheses([[True], [True, False]], [0.0, 0.0], [15.0, 15.0]), "lengths"),
         (_STATE, _CARS, Hypotheses([[True, True]], [0.0], [15.0]), "present"),
         (_STATE, _CARS, Hypotheses([[True]], [0.0, 1.0], [15.0]), "goal_y"),
         (_STATE, _CARS, Hypotheses([[True]], [0.0], [15.0], weight=[0.4]), "weight"),
@@ -278,3 +292,34 @@ def test_hopeless_input_is_answered_after_one_attempt(solver):
     assert solver.plan(_STATE, inside, _ONE).attempts == 1
     assert solver.plan(State(0, 0, 0, 15, acceleration=1.0), _CARS, _ONE, bounds=tight).attempts == 1
     assert solver.plan(State(float("nan"), 0, 0, 1), _CARS, _ONE).attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("how", "word"),
+    [
+        ({"bounds": "wide"}, "bounds"),
+        ({"previous": "the last one"}, "previous"),
+        ({"elapsed": -1}, "elapsed"),
+        ({"elapsed": 1.5}, "elapsed"),
+        ({"deadline": float("nan")}, "deadline"),
+        ({"deadline": -1.0}, "deadline"),
+    ],
+)
+def test_options_that_make_no_sense_are_named_too(solver, how, word):
+    plan = solver.plan(_STATE, _CARS, _ONE, **how)
+    assert plan.status is Status.BAD_INPUT
+    assert word in plan.message
+
+
+def test_a_deadline_that_has_passed_brings_the_fall_back_at_once(solver):
+    plan = solver.plan(_STATE, _CARS, _ONE, deadline=0.0)
+    assert plan.status is Status.TIME_LIMIT
+    assert plan.command == plan.fallback.command
+    assert plan.programs == plan.iterations == 0
+
+
+def test_what_may_not_be_driven_is_not_what_is_commanded(solver):
+    on_us = Obstacles([[1.0, 0.0]], [[0.0, 0.0]], [[5.6, 3.1]])
+    plan = solver.plan(_STATE, on_us, _ONE)
+    assert plan.status is Status.START_IN_COLLISION
+    assert plan.command == plan.fallback.command

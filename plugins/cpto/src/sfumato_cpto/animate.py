@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sfumato_cpto.driver import Driver
-from sfumato_cpto.simulator.geometry import corners, shadow
+from sfumato_cpto.simulator.geometry import corners
 from sfumato_cpto.simulator.world import Scene, World
 
 COLOURS = ("#d1495b", "#edae49", "#00798c", "#66a182", "#7b5ea7", "#2e4057")
@@ -36,20 +36,12 @@ def record(scene: Scene, driver: Driver, rng: np.random.Generator, every: int = 
                 frame = situation.frame
                 candidates = frame.from_frame(candidates.transpose(0, 2, 1)).transpose(0, 2, 1)
                 shared = frame.from_frame(shared.T).T
-            position = np.asarray(situation.obstacles.position, dtype=float).reshape(-1, 2)
-            hidden = []
-            for wall in np.asarray(scene.public.get("walls", np.zeros((0, 2, 2)))):
-                for lane_x in scene.public.get("crossing_x", ()):
-                    interval = shadow(ego[:2], wall, float(lane_x))
-                    if interval is not None:
-                        low, high = np.clip(interval, -80.0, 80.0)
-                        x = float(lane_x)
-                        hidden.append([[x - 1.9, low], [x + 1.9, low], [x + 1.9, high], [x - 1.9, high]])
+            seen = driver.log[-1]["picture"]
             frames.append(
                 {
                     "time": world.time, "ego": ego, "users": users, "detected": observation["detected"],
                     "candidates": candidates, "shared": shared[:, : driver.solver.settings.n_consensus + 1],
-                    "phantoms": position[np.asarray(situation.user) < 0], "shadows": np.array(hidden).reshape(-1, 4, 2),
+                    "phantoms": seen.phantoms.astype(float), "shadows": seen.shadows.astype(float),
                     "status": plan.status.name,
                 }
             )  # fmt: skip

@@ -204,10 +204,18 @@ class IntersectionConfig:
 
 @attrs.frozen
 class PedestrianConfig:
-    """The occluded pedestrian. `hidden_speed`: the fastest pace that a hidden pedestrian is assumed to have, m/s."""
+    """The occluded pedestrian.
+
+    Attributes: what is assumed of somebody who is hidden, and monitored: hidden_speed, the fastest pace, m/s; hidden_size, the
+    least length and width of a body, m (shadows in which no body of that size has room hold nobody); gap_reach, how far from a
+    gap's middle they step out at most, m. body: length and width of whoever does step out, m.
+    """
 
     probability: float = attrs.field(default=0.5, validator=v.and_(v.ge(0.0), v.le(1.0)))
     hidden_speed: float = attrs.field(default=2.0, validator=_POSITIVE)
+    hidden_size: float = attrs.field(default=0.3, validator=_POSITIVE)
+    gap_reach: float = attrs.field(default=0.15, validator=v.and_(v.gt(0.0), v.le(1.5)))
+    body: float = attrs.field(default=0.6, validator=v.and_(v.ge(0.1), v.le(0.6)))
     seconds: float = attrs.field(default=40.0, validator=_POSITIVE)
 
 

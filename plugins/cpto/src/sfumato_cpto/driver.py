@@ -15,6 +15,7 @@ from sfumato_cpto.admm import Array
 from sfumato_cpto.config import PlannerSettings
 from sfumato_cpto.fallback import Fallback, along_path
 from sfumato_cpto.hypotheses import Interpreter, Situation
+from sfumato_cpto.picture import Picture, picture
 from sfumato_cpto.problem import InputError
 from sfumato_cpto.safety import Assumptions, Certificate, Monitor, certify
 from sfumato_cpto.solver import CPTOSolver, Plan
@@ -26,7 +27,7 @@ class Driver:
 
     Attributes:
         certified: whether a plan is released only with a fall-back that is clear of every user's reachable occupancy.
-        log: one dict per cycle since `reset`: status, seconds, segment [2, N] planned, gap, programs, iterations.
+        log: one dict per cycle since `reset`: status, seconds, segment [2, N] planned, gap, programs, iterations, picture.
         plan, situation: those of the last cycle.
     """
 
@@ -77,7 +78,7 @@ class Driver:
         command = self._command(plan, situation, certificate)
         self.monitor.tell(float(observation["ego"][3]), command[0])
         self.plan, self.situation = plan, situation
-        self._note(plan, command, certificate, begun)
+        self._note(plan, command, certificate, begun, picture(plan, situation))
         return command
 
     def _blind(self, fault: str, begun: float) -> tuple[float, float]:
@@ -93,7 +94,12 @@ class Driver:
         return command
 
     def _note(
-        self, plan: Plan, command: tuple[float, float], certificate: Certificate | None, begun: float
+        self,
+        plan: Plan,
+        command: tuple[float, float],
+        certificate: Certificate | None,
+        begun: float,
+        seen: Picture | None = None,
     ) -> None:
         self.log.append(
             {
@@ -107,6 +113,7 @@ class Driver:
                 "candidates": len(plan.position),
                 "driven": command,
                 "certified": None if certificate is None else certificate.clear,
+                "picture": seen,
             }
         )
 
@@ -118,12 +125,12 @@ class Driver:
         )  # fmt: skip
 
     def certify(self, plan: Plan, situation: Situation) -> Certificate:
-        """Check the fall-back along the plan's shared curve against what road users can reach."""
+        """Check the fall-back along the plan's shared curve against what everybody known, seen or hidden, can reach."""
         size = np.asarray(self._public["size"], dtype=float)
-        front = situation.obstacles.position if situation.front is None else situation.front
-        top = situation.obstacles.velocity if situation.top is None else situation.top
-        position, velocity = (np.asarray(v, dtype=float).reshape(-1, 2) for v in (front, top))
-        sizes = np.array([self.interpreter.size_of(int(j), situation) for j in situation.user]).reshape(-1, 2)
+        known = situation.known
+        if known is None:
+            raise TypeError("expected a situation that says who is known, got none; set Situation.known")
+        sizes = np.array([self.interpreter.size_of(int(j), situation) for j in known.user]).reshape(-1, 2)
         if len(plan.position):
             path = plan.shared
             step = np.diff(path, axis=1)
@@ -137,8 +144,8 @@ class Driver:
             heading = np.full(50, situation.state.heading)
         speed = plan.command[0] if plan.status.is_feasible else situation.state.speed
         return certify(
-            path, heading, float(speed), size, position, velocity, sizes, self.monitor.assumptions,
-            self.solver.settings.dt, depth=situation.depth,
+            path, heading, float(speed), size, known.position, known.velocity, sizes, self.monitor.assumptions,
+            self.solver.settings.dt, depth=known.depth, breadth=known.breadth,
         )  # fmt: skip
 
     def _command(
@@ -192,6 +199,8 @@ class Driver:
 
 def fault_of(observation: Mapping[str, Array]) -> str:
     """Return what makes an observation unfit to plan on, or "" when nothing does."""
+    if not isinstance(observation, Mapping):
+        return f"expected an observation as a mapping of arrays, got {observation!r}; a missing one is not an empty one"
     for name in ("ego", "time", "detected", "position", "velocity", "size"):
         if observation.get(name) is None:
             return f"expected {name} in the observation, got none; a missing measurement is not an empty one"

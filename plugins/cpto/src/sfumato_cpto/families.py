@@ -20,6 +20,7 @@ FAMILIES: dict[str, Any] = {
     "noisy": scenes.noisy,
     "occluded-intersection": scenes.occluded_intersection,
     "tight-intersection": scenes.tight_intersection,
+    "wet-intersection": scenes.wet_intersection,
     "occluded-pedestrian": scenes.occluded_pedestrian,
     "wet-pedestrian": scenes.wet_pedestrian,
 }

@@ -5,7 +5,7 @@ Reads only the observation and the public description of the scene.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -31,13 +31,37 @@ PATH_SMOOTHING = 1e-5  # m^2; the path that is handed over is smooth already
 
 
 @attrs.frozen(eq=False)
+class Known:
+    """Everybody who was detected, and every shadow that can hold somebody.
+
+    Attributes: user [K], -1 for a shadow; position [K, 2], m, of a shadow its foremost point; velocity [K, 2], m/s, of a shadow
+    the greatest; depth [K]: how far the shadow goes on behind that point, breadth [K]: across, m, 0 for a user who is seen.
+    """
+
+    user: Array
+    position: Array
+    velocity: Array
+    depth: Array
+    breadth: Array
+
+
+def _known(index: Array, position: Array, velocity: Array, shadows: Iterable[Phantom] = ()) -> Known:
+    m = len(index)
+    spots = [(*spot, *phantom.top) for phantom in shadows for spot in phantom.spots]
+    rows, nothing = np.array(spots).reshape(-1, 6), np.zeros(m)
+    return Known(
+        np.concatenate([index, np.full(len(rows), -1)]), np.concatenate([position, rows[:, :2]]),
+        np.concatenate([velocity, rows[:, 4:]]), np.concatenate([nothing, rows[:, 2]]), np.concatenate([nothing, rows[:, 3]]),
+    )  # fmt: skip
+
+
+@attrs.frozen(eq=False)
 class Situation:
     """What the planner is asked in one cycle, and what was imagined.
 
     Attributes: user: [M] index of the observed user behind each obstacle, -1 for a phantom; frame: the curvilinear
-    frame in which the rest is expressed, None for a straight road; world: the Cartesian state. What the safety check is
-    to assume, where it is more than the obstacles say: front [M, 2], the foremost point of each; top [M, 2], its greatest
-    velocity; depth [M], how far behind `front` it may be as well, m.
+    frame in which the rest is expressed, None for a straight road; world: the Cartesian state; known: everybody whom the
+    safety check is to think of, also those beyond the M obstacles.
     """
 
     state: State
@@ -47,9 +71,7 @@ class Situation:
     user: Array
     frame: ReferencePath | None = None
     world: State | None = None
-    front: Array | None = None
-    top: Array | None = None
-    depth: Array | None = None
+    known: Known | None = None
 
 
 @attrs.define(eq=False)
@@ -146,6 +168,7 @@ class Interpreter:
 
     def _lanes(self, state: State, users: tuple[Array, Array, Array, Array]) -> Situation:
         index, position, velocity, size = users
+        known = _known(index, position, velocity)
         lanes = np.asarray(self.public["lanes"])
         wanted = float(self.public["goal_speed"])
         self.goal = self._choose_lane(state, position, velocity, lanes, wanted)
@@ -189,6 +212,7 @@ class Interpreter:
             Hypotheses(present, goals, np.full(c, wanted), weight=weight),
             bounds,
             index,
+            known=known,
         )
 
     def _road(self, state: State, users: tuple[Array, Array, Array, Array], now: float) -> Situation:
@@ -207,6 +231,7 @@ class Interpreter:
         index, position, velocity, size, sd, offset, moved = (
             v[near] for v in (index, position, velocity, size, sd, offset, moved)
         )
+        known = _known(index, sd, moved)
         own = flat.speed * np.array([np.cos(flat.heading), np.sin(flat.heading)])
         closing = -((moved - own) * offset).sum(axis=1) / np.maximum(np.hypot(*offset.T), 1e-6)
         rank = np.hypot(offset[:, 0], 2.0 * offset[:, 1]) - 1.5 * np.maximum(closing, 0.0)
@@ -261,6 +286,7 @@ class Interpreter:
             index,
             frame,
             state,
+            known,
         )
 
     def _follows(self, offset: Array, moved: Array, size: Array) -> np.ndarray:
@@ -338,6 +364,8 @@ class Interpreter:
 
     def _intersection(self, state: State, users: tuple[Array, Array, Array, Array]) -> Situation:
         index, position, velocity, _ = users
+        shadows = hidden_cars(self.public, state, self._times)
+        known = _known(index, position, velocity, shadows.values())
         # Cars that have left the conflict zone for good and cannot return are no obstacles.
         keep: np.ndarray = (
             ~((position[:, 1] * velocity[:, 1] > 0.0) & (np.abs(position[:, 1] - state.y) > 9.0))
@@ -349,10 +377,10 @@ class Interpreter:
             index, position, velocity, arrival = index[keep], position[keep], velocity[keep], arrival[keep]
             order = np.argsort(arrival, kind="stable")[: self.n_obstacles]
             index, position, velocity = index[order], position[order], velocity[order]
-        phantoms = self._shadows.update(hidden_cars(self.public, state, self._times), state.speed)
+        phantoms = self._shadows.update(shadows, state.speed)
         m, q = len(position), len(phantoms)
         centres = position[:, :, None] + velocity[:, :, None] * self._times
-        everybody = _with_phantoms(position, velocity, centres, phantoms)
+        everybody = _with_phantoms(velocity, centres, phantoms)
         axes = np.concatenate([np.tile(CROSSING_AXES, (m, 1)), np.tile(PHANTOM_AXES, (q, 1))]).astype(float)
         present = np.ones((2**q, m + q), dtype=bool)
         for row in range(2**q):
@@ -380,9 +408,7 @@ class Interpreter:
             ),
             bounds,
             np.concatenate([index, np.full(q, -1)]),
-            front=everybody.front,
-            top=everybody.top,
-            depth=everybody.depth,
+            known=known,
         )
 
     def _pedestrian(self, state: State, users: tuple[Array, Array, Array, Array]) -> Situation:
@@ -405,10 +431,13 @@ class Interpreter:
             centres[j] = waiting_walker(
                 position[j], pace, state, float(self.public["goal_speed"]), self._times
             )
-        found = self._shadows.update(hidden_walkers(self.public, state, self._times), state.speed)
+        shadows = hidden_walkers(self.public, state, self._times)
+        known = _known(index, position, velocity, shadows.values())
+        thought_of = {key: p for key, p in shadows.items() if np.isfinite(p.centres[0, 0])}
+        found = self._shadows.update(thought_of, state.speed)
         phantoms = sorted((p for p in found if p.front[0] > state.x - 3.0), key=lambda p: p.front[0])[:2]
         m, q = len(position), len(phantoms)
-        everybody = _with_phantoms(position, velocity, centres, phantoms)
+        everybody = _with_phantoms(velocity, centres, phantoms)
         present = np.ones((1 + q, m + q), dtype=bool)
         for row in range(1 + q):
             for bit in range(q):
@@ -441,9 +470,7 @@ class Interpreter:
             ),
             bounds,
             np.concatenate([index, np.full(q, -1)]),
-            front=everybody.front,
-            top=everybody.top,
-            depth=everybody.depth,
+            known=known,
         )
 
 
@@ -452,9 +479,6 @@ class _Everybody:
     # Detected users and phantoms in one set of arrays.
     centres: Array
     velocity: Array
-    front: Array
-    top: Array
-    depth: Array
 
     def obstacles(self, axes: Array) -> Obstacles:
         if not len(self.centres):
@@ -462,12 +486,9 @@ class _Everybody:
         return Obstacles(self.centres[:, :, 0], self.velocity, axes, centres=self.centres, grow=False)
 
 
-def _with_phantoms(position: Array, velocity: Array, centres: Array, phantoms: list[Phantom]) -> _Everybody:
+def _with_phantoms(velocity: Array, centres: Array, phantoms: list[Phantom]) -> _Everybody:
     q = len(phantoms)
     return _Everybody(
         np.concatenate([centres, np.array([p.centres for p in phantoms]).reshape(q, *centres.shape[1:])]),
         np.concatenate([velocity, np.array([p.top for p in phantoms]).reshape(-1, 2)]),
-        np.concatenate([position, np.array([p.front for p in phantoms]).reshape(-1, 2)]),
-        np.concatenate([velocity, np.array([p.top for p in phantoms]).reshape(-1, 2)]),
-        np.concatenate([np.zeros(len(position)), np.array([p.depth for p in phantoms])]),
     )

@@ -24,8 +24,8 @@ from sfumato_cpto.simulator.geometry import shadow
 HYSTERESIS = 2  # cycles for which a phantom outlives its shadow
 CREEP = 1.0  # m/s, below which the vehicle waits rather than drives
 REACH = 80.0  # m along a lane beyond which hidden traffic is too far away to matter
+STRIPS = 3  # in which the safety check looks at a gap between parked cars; each has an edge of its own
 BEYOND = 1.0  # s after the horizon from which on a conflict is left to later cycles
-WALKER_HALF = 0.3  # m; where a shadow is shallower than that, part of whoever stands in it is seen
 PICK_UP = 1.5  # m/s^2, how the vehicle is expected to gather speed on the way to the conflict point
 
 
@@ -34,19 +34,21 @@ class Phantom:
     """An imagined user.
 
     Attributes: centres [2, N], m; front [2]: the foremost point at which such a user could be hidden now; top [2]: its greatest
-    velocity, m/s; depth: how far behind `front`, m, the shadow goes on.
+    velocity, m/s; depth: how far behind `front`, m, the shadow goes on. What the safety check is to think of: spots [F, 4],
+    strips of the shadow that can hold somebody: (x, y) of the foremost point in the strip's middle, depth, breadth, m.
     """
 
     centres: Array
     front: Array
     top: Array
     depth: float
+    spots: Array
 
     def later(self, dt: float) -> Phantom:
         """Return the phantom one period on, for as long as it outlives its shadow."""
         step = self.centres[:, 1:2] - self.centres[:, :1]
         moved = np.concatenate([self.centres[:, 1:], self.centres[:, -1:] + step], axis=1)
-        return Phantom(moved, self.front + self.top * dt, self.top, self.depth)
+        return attrs.evolve(self, centres=moved, front=self.front + self.top * dt)
 
 
 def arrival(distance: float, speed: float, goal_speed: float) -> float:
@@ -98,25 +100,44 @@ def hidden_cars(public: Mapping[str, Any], state: State, times: Array) -> dict[i
         along = meeting(near, far, speed, max(meet, 1e-3), times, waits=False)
         centres = np.stack([np.full(len(times), float(lane_x)), -direction * along])
         front, top = np.array([lane_x, -direction * near]), np.array([0.0, direction * speed])
-        found[lane] = Phantom(centres, front, top, far - near)
+        found[lane] = Phantom(centres, front, top, far - near, np.array([[*front, far - near, 0.0]]))
     return found
 
 
 def hidden_walkers(public: Mapping[str, Any], state: State, times: Array) -> dict[int, Phantom]:
-    """Return the phantom of every gap between parked cars that the vehicle cannot see into."""
+    """Return the phantom of every gap between parked cars in which somebody could stand unseen.
+
+    Assumed, and monitored: somebody steps out within `gap_reach` m of a gap's middle, from no farther than `pavement_y`, and
+    measures at least `hidden_size` m. So a shadow hides nobody where even the farthest place is less than half that size
+    behind its edge. The phantom walks along the gap's middle; a gap of which only the near side can still hide somebody has
+    one without centres (NaN), which is for the safety check alone.
+    """
     pace, pavement = float(public["hidden_speed"]), float(public["pavement_y"])
+    reach, half_body = float(public["gap_reach"]), 0.5 * float(public["hidden_size"])
     parked, half = np.asarray(public["parked"]), np.asarray(public["size"]) / 2
+    strip = 2.0 * reach / STRIPS
     found: dict[int, Phantom] = {}
     for key, gap in enumerate(np.asarray(public["gaps"])):
-        edge = _hidden_edge(state, float(gap), parked, half, pavement)
-        if edge is None:
+        spots = []
+        for middle in float(gap) - reach + strip * (np.arange(STRIPS) + 0.5):
+            edge = _hidden_edge(
+                state, middle - 0.5 * strip, parked, half
+            )  # the side on which the shadow reaches farthest
+            if edge is not None and pavement - edge >= half_body:
+                spots.append([middle, edge, pavement - edge, strip])
+        if not spots:
             continue
-        meet = arrival(float(gap) - state.x, state.speed, float(public["goal_speed"]))
-        if meet > times[-1] + BEYOND:
-            continue
-        along = meeting(edge - state.y, pavement - state.y, pace, meet, times, waits=True)
-        centres = np.stack([np.full(len(times), float(gap)), state.y + along])
-        found[key] = Phantom(centres, np.array([gap, edge]), np.array([0.0, -pace]), pavement - edge)
+        top = np.array([0.0, -pace])
+        edge = _hidden_edge(state, float(gap), parked, half)
+        centres = np.full((2, len(times)), np.nan)
+        front, depth = np.array(spots[0][:2]), spots[0][2]
+        if edge is not None and pavement - edge >= half_body:
+            meet = arrival(float(gap) - state.x, state.speed, float(public["goal_speed"]))
+            front, depth = np.array([gap, edge]), pavement - edge
+            if meet <= times[-1] + BEYOND:
+                along = meeting(edge - state.y, pavement - state.y, pace, meet, times, waits=True)
+                centres = np.stack([np.full(len(times), float(gap)), state.y + along])
+        found[key] = Phantom(centres, front, top, depth, np.array(spots))
     return found
 
 
@@ -128,18 +149,18 @@ def waiting_walker(position: Array, pace: float, state: State, goal_speed: float
     return np.stack([np.full(len(times), float(position[0])), state.y + along])
 
 
-def _hidden_edge(state: State, gap: float, parked: Array, half: Array, pavement: float) -> float | None:
-    # The least |y| at which somebody in the gap would be hidden by the car before it: its near corners cast it.
-    before = parked[parked[:, 0] < gap]
-    if not len(before) or state.x >= gap:
+def _hidden_edge(state: State, at: float, parked: Array, half: Array) -> float | None:
+    # The least y at which a point of the line x = at is hidden by the car before it, None where that car hides none of it.
+    before = parked[parked[:, 0] < at]
+    if not len(before) or state.x >= at:
         return None
     x, y = before[-1]
-    # A sight line to the gap crosses the car's near face; the face's far corner is what hides the nearest points.
+    # A sight line past the car touches the far corner of its near face, which hides the nearest points.
     corner_x = x + half[0]
     if corner_x <= state.x + 1e-6:
         return None
-    edge = state.y + (y - half[1] - state.y) / (corner_x - state.x) * (gap - state.x)
-    return None if edge > pavement - WALKER_HALF else float(max(edge, 0.0))
+    edge = state.y + (y - half[1] - state.y) / (corner_x - state.x) * (at - state.x)
+    return float(max(edge, 0.0))
 
 
 @attrs.define(eq=False)

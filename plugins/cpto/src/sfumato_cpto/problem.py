@@ -19,7 +19,11 @@ class InputError(ValueError):
     """Raised when the arguments are not a planning problem; the message says which, and what to do."""
 
 
-def _floats(name: str, value: ArrayLike, shape: tuple[int | None, ...], finite: bool = True) -> Array:
+LARGEST = 1e9  # m, m/s: beyond that a figure is a mistake, and its square no longer tells metres apart
+LEAST_AXIS = 1e-3  # m
+
+
+def _floats(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> Array:
     try:
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -29,10 +33,59 @@ def _floats(name: str, value: ArrayLike, shape: tuple[int | None, ...], finite: 
     ):
         wanted = ", ".join("any" if want is None else str(want) for want in shape)
         raise InputError(f"expected {name} of shape [{wanted}], got {list(array.shape)}; check the axes")
-    bad = np.isnan(array) if not finite else ~np.isfinite(array)
+    bad = ~np.isfinite(array)
     if bad.any():
         raise InputError(f"expected finite {name}, got {array[bad][0]} at {np.argwhere(bad)[0].tolist()}")
+    far = np.abs(array) > LARGEST
+    if far.any():
+        raise InputError(
+            f"expected {name} of at most {LARGEST:g}, got {array[far][0]:g} at {np.argwhere(far)[0].tolist()}; units are m and s, "
+            "relative to an origin near the road"
+        )
     return array
+
+
+def as_state(state: object) -> State:
+    """Return a State from a State or a sequence (x, y, heading, speed[, yaw_rate[, acceleration]]). Raises InputError."""
+    if isinstance(state, State):
+        return state
+    if state is None:
+        raise InputError(
+            "expected a State, got None; a missing measurement is not a state: brake from the last command instead of planning"
+        )
+    try:
+        values = np.asarray(state, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"expected a State or its numbers, got {state!r}") from error
+    if values.ndim != 1 or not 4 <= len(values) <= 6:
+        raise InputError(
+            f"expected a State or (x, y, heading, speed[, yaw_rate[, acceleration]]), got an array of shape {list(values.shape)}"
+        )
+    return State(*values.tolist())
+
+
+def _mask(value: object, m: int) -> NDArray[np.bool_]:
+    try:
+        present = np.asarray(value)
+    except ValueError as error:
+        raise InputError(
+            f"expected hypotheses.present of shape [C, {m}], got rows of different lengths"
+        ) from error
+    if present.ndim != 2 or present.shape[1] != m:
+        raise InputError(
+            f"expected hypotheses.present of shape [C, {m}], got {list(present.shape)}; one row per hypothesis, "
+            "one column per obstacle"
+        )
+    if len(present) == 0:
+        raise InputError("expected at least one hypothesis, got none; give present=[[True, ...]]")
+    # With no obstacle an empty list is a mask of floats; there is nothing in it to get wrong.
+    whole = present.dtype == bool or (present.dtype.kind in "iu" and bool(np.isin(present, (0, 1)).all()))
+    if present.size and not whole:
+        raise InputError(
+            f"expected hypotheses.present of true and false, got {present.dtype} values such as {present.flat[0]!r}; "
+            "say what counts as present, for example chance > 0.1"
+        )
+    return present.astype(bool)
 
 
 @attrs.frozen
@@ -151,12 +204,18 @@ def build(
     bounds: Bounds | None = None,
 ) -> Problem:
     """Check the arguments and lay them out. Raises InputError, naming the argument, on anything unusable."""
-    bounds = bounds or settings.bounds
+    bounds = settings.bounds if bounds is None else bounds
+    for name, value, kind in (("state", state, State), ("obstacles", obstacles, Obstacles), ("hypotheses", hypotheses, Hypotheses),
+                              ("bounds", bounds, Bounds)):  # fmt: skip
+        if not isinstance(value, kind):
+            advice = "; Obstacles.none() is an empty set" if kind is Obstacles else ""
+            raise InputError(f"expected {name} to be {kind.__name__}, got {value!r}{advice}")
     n, dt = settings.n_samples, settings.dt
-    values = np.array(
-        [state.x, state.y, state.heading, state.speed, state.yaw_rate, state.acceleration], dtype=float
-    )
-    if not np.isfinite(values).all():
+    try:
+        values = np.array(attrs.astuple(state), dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"expected numbers for the state, got {state}") from error
+    if values.shape != (6,) or not (np.abs(values) <= LARGEST).all():
         raise InputError(f"expected a finite state, got {state}; a missing measurement is not a state")
     if state.speed < 0.0:
         raise InputError(f"expected speed >= 0, got {state.speed}; the model does not reverse")
@@ -164,20 +223,12 @@ def build(
     m = len(position)
     velocity = _floats("obstacles.velocity", obstacles.velocity, (m, 2))
     semi = _floats("obstacles.semi_axes", obstacles.semi_axes, (m, 2))
-    if (semi <= 0.0).any():
+    if (semi < LEAST_AXIS).any():
         raise InputError(
-            f"expected obstacles.semi_axes > 0, got {semi.min()}; axes are half the ellipse's extent in m"
+            f"expected obstacles.semi_axes > 0 (at least {LEAST_AXIS} m), got {semi.min()}; axes are half the ellipse's extent in m"
         )
-    present = np.asarray(hypotheses.present)
-    if present.ndim != 2 or present.shape[1] != m:
-        raise InputError(
-            f"expected hypotheses.present of shape [C, {m}], got {list(present.shape)}; one row per hypothesis, "
-            "one column per obstacle"
-        )
-    present = present.astype(bool)
+    present = _mask(hypotheses.present, m)
     c = len(present)
-    if c == 0:
-        raise InputError("expected at least one hypothesis, got none; give present=[[True, ...]]")
     goal_y = _floats("hypotheses.goal_y", hypotheses.goal_y, (c,))
     goal_speed = _floats("hypotheses.goal_speed", hypotheses.goal_speed, (c,))
     weight = np.full(c, 1.0 / c)

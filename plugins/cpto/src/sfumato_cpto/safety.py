@@ -1,14 +1,14 @@
 """The safety argument in code: assumptions, a fall-back checked against reachable occupancy, and monitors.
 
 The argument. Suppose that (1) the vehicle can brake at `brake` within one period; (2) every road user within
-`sensing_range` that is not hidden is detected, and the hidden ones are covered by phantoms no slower than they are; (3)
-position and speed errors stay within `position_error` and `speed_error`; (4) users keep to their direction with
-accelerations between -`user_brake` and `user_accelerate`, never reverse, and yield to what is ahead of them in their own
-lane. If a manoeuvre along the planned path (drive one period, then brake to a standstill, or clear the conflict zone) meets
+`sensing_range` of which a corner shows is detected; (3) position and speed errors stay within `position_error` and
+`speed_error`; (4) users keep to their direction with accelerations between -`user_brake` and `user_accelerate`, never
+reverse, and yield to what is ahead of them in their own lane; (5) who is hidden is no faster than the scene's `hidden_speed`,
+and between parked cars no smaller than its `hidden_size` and within its `gap_reach` of the gap's middle. If a manoeuvre along the planned path (drive one period, then brake to a standstill, or clear the conflict zone) meets
 no user's reachable occupancy, then driving this one period leaves a manoeuvre that is still clear, whatever the users do
 within (4). A plan is released only with such a manoeuvre, and without one the last such manoeuvre is carried on; so by
-induction no contact happens for which the vehicle is to blame. Each assumption has a monitor, for the argument says
-nothing once it is violated.
+induction no contact happens for which the vehicle is to blame. Of (1), (2), (3) and (5) each has a monitor, for the argument
+says nothing once it is violated; of (4) the monitor of perception sees what is too fast to be motion.
 
 Source: Althoff and Dolan, "Online verification of automated road vehicles using reachability analysis" (IEEE T-RO 2014) for
 fail-safe manoeuvres checked against reachable occupancy; Shalev-Shwartz et al., "On a formal model of safe and scalable
@@ -24,6 +24,9 @@ import attrs
 import numpy as np
 
 from sfumato_cpto.admm import Array
+
+
+FORGOTTEN = 1.0  # s out of sight after which a user that may have been hidden counts as a new one
 
 
 @attrs.frozen
@@ -62,15 +65,16 @@ def occupancy(
     times: Array,
     assumptions: Assumptions,
     depth: Array | None = None,
+    breadth: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """Return what users can occupy at each time: centre [M, K, 2], heading [M], extent [M, K, 2] (length, width).
 
     A user moves along its velocity (one at rest keeps its place but for the perception error), no faster than full
     acceleration, no slower than full braking to a standstill.
 
-    Arguments: depth [M], m: 0 for a user that is seen; positive for a phantom at the foremost point of a shadow of that depth,
-        with the greatest velocity that is assumed of hidden users: anybody may be anywhere in the shadow, at any speed
-        up to that.
+    Arguments: depth [M], m: 0 for a user that is seen; positive for a shadow of that depth behind its foremost point, with the
+        greatest velocity that is assumed of hidden users: anybody may be anywhere in the shadow, at any speed up to that, but
+        no part of a body that is hidden can be before its edge. breadth [M], m: how broad the shadow is.
     """
     speed = np.hypot(*velocity.T)
     moving = speed > 0.3
@@ -86,14 +90,17 @@ def occupancy(
     rear = np.minimum(times, v_low / assumptions.user_brake)
     rear = v_low * rear - 0.5 * assumptions.user_brake * rear**2
     front, rear = np.where(moving[:, None], front, 0.0), np.where(moving[:, None], rear, 0.0)
+    length = size[:, :1] + 2.0 * assumptions.position_error
     if depth is not None:
-        rear = np.where(hidden[:, None], -depth[:, None], rear)
+        # From the edge back to the rear of whoever stands farthest back.
+        rear = np.where(hidden[:, None], -depth[:, None] - 0.5 * size[:, :1], rear)
+        length = np.where(hidden[:, None], 0.0, length)
     middle = 0.5 * (front + rear)
     direction = np.stack([np.cos(heading), np.sin(heading)], axis=1)
     centre = position[:, None] + direction[:, None] * middle[:, :, None]
-    length = size[:, :1] + front - rear + 2.0 * assumptions.position_error
-    width = np.repeat(size[:, 1:] + 2.0 * assumptions.position_error, len(times), axis=1)
-    return centre, heading, np.stack([length, width], axis=2)
+    across = size[:, 1] + 2.0 * assumptions.position_error + (0.0 if breadth is None else breadth)
+    width = np.repeat(across[:, None], len(times), axis=1)
+    return centre, heading, np.stack([length + front - rear, width], axis=2)
 
 
 def certify(
@@ -108,13 +115,14 @@ def certify(
     dt: float = 0.1,
     horizon: float = 6.0,
     depth: Array | None = None,
+    breadth: Array | None = None,
 ) -> Certificate:
     """Check that some manoeuvre along a path stays out of every user's reachable occupancy.
 
     Arguments:
         path: [2, K] positions of the plan at spacing dt, the first is now; heading: [K] of the path, rad; it is prolonged
             straight on.
-        depth: [M], how deep the shadow is behind a phantom, see `occupancy`.
+        depth, breadth: [M], how deep and broad a shadow is, see `occupancy`.
         speed: present speed, m/s; own_size: [2]; position, velocity, size: [M, 2] of the users, phantoms included.
     Notes: users that come from behind in the vehicle's own lane have to brake themselves and are left out.
     """
@@ -126,7 +134,7 @@ def certify(
     arc = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=1)))])
     keep = np.concatenate([[True], np.diff(arc) > 1e-6])
     arc, line, angle = arc[keep], path[:, keep], np.unwrap(heading)[keep]
-    centre, user_heading, extent = occupancy(position, velocity, size, steps, assumptions, depth)
+    centre, user_heading, extent = occupancy(position, velocity, size, steps, assumptions, depth, breadth)
     c, s = np.cos(heading[0]), np.sin(heading[0])
     offset = position - path[:, 0]
     ahead, across = offset[:, 0] * c + offset[:, 1] * s, -offset[:, 0] * s + offset[:, 1] * c
@@ -171,8 +179,8 @@ class Monitor:
     """Watches the assumptions while driving; `violations` counts what it saw, by name.
 
     Names: "braking" (the vehicle slowed down less than it was told to), "hidden speed" (a user came out of hiding faster than
-    assumed), "perception" (a user jumped by more than its motion and the error bound allow), "sensing" (a user appeared
-    inside the sensing range with nothing to hide it).
+    assumed), "hidden size" (smaller), "hidden place" (from a part of a gap that was not thought of), "perception" (a user jumped by
+    more than its motion and the error bound allow), "sensing" (a user appeared inside the sensing range with nothing to hide it).
     """
 
     assumptions: Assumptions
@@ -189,6 +197,17 @@ class Monitor:
     def _count(self, name: str) -> None:
         self.violations[name] = self.violations.get(name, 0) + 1
 
+    def _came_out(self, j: int, observation: Mapping[str, Array]) -> None:
+        # Whoever comes out of a gap must be as large as was assumed, and where it was assumed.
+        if "gaps" not in self.public:
+            return
+        position, size = observation["position"][j], observation["size"][j]
+        if float(np.min(size)) < float(self.public["hidden_size"]) - 1e-9:
+            self._count("hidden size")
+        off = float(np.abs(np.asarray(self.public["gaps"]) - position[0]).min())
+        if off > float(self.public["gap_reach"]) + self.assumptions.position_error:
+            self._count("hidden place")
+
     def watch(self, observation: Mapping[str, Array]) -> None:
         """Look at a new observation."""
         a = self.assumptions
@@ -202,23 +221,26 @@ class Monitor:
         for j in np.flatnonzero(observation["detected"]):
             position, velocity = observation["position"][j], observation["velocity"][j]
             key = int(j)
-            if key in self._last:
-                then, old, old_velocity = self._last[key]
+            last = self._last.get(key)
+            if last is not None and hides and now - last[0] > FORGOTTEN:
+                last = None  # hidden meanwhile: what comes out again is judged anew
+            if last is not None:
+                then, old, old_velocity = last
                 elapsed = now - then
                 moved = old + old_velocity * elapsed
                 allowed = (
                     2 * a.position_error + a.speed_error * elapsed + 0.5 * max(a.user_brake, 4.0) * elapsed**2
                 )
                 jump = float(np.hypot(*(position - moved)))
-                if (
-                    elapsed < 0.35 and allowed < jump < 20.0
-                ):  # beyond 20 m it is another user with the same number
+                # Beyond 20 m it is another user with the same number.
+                if elapsed < 0.35 and allowed < jump < 20.0:
                     self._count("perception")
             elif not self._first:
                 distance = float(np.hypot(*(position - ego[:2])))
                 speed = float(np.hypot(*velocity))
                 if hides and speed > float(self.public.get("hidden_speed", np.inf)) + a.speed_error:
                     self._count("hidden speed")
+                self._came_out(key, observation)
                 if not hides and distance < a.sensing_range - 25.0 * 0.2:
                     self._count("sensing")
             self._last[key] = (now, position.copy(), velocity.copy())

@@ -23,7 +23,7 @@ from sfumato_cpto.admm import Array
 from sfumato_cpto.config import Bounds, PlannerSettings, Stage
 from sfumato_cpto.fallback import Fallback, escape
 from sfumato_cpto.polish import Polished, Polisher, start_distance
-from sfumato_cpto.problem import Hypotheses, InputError, Obstacles, Problem, State, build
+from sfumato_cpto.problem import Hypotheses, InputError, Obstacles, Problem, State, as_state, build
 from sfumato_cpto.statuses import Status
 from sfumato_cpto.transcription import Transcription
 
@@ -42,7 +42,8 @@ class Plan:
         coefficients: [C, 2, n + 1] control points in x and y; [0, 2, n + 1] when there is no plan.
         position, velocity, acceleration, jerk: [C, 2, N], m and s.
         shared: [2, N], the consensus curve (weighted mean of the candidates); its first N_c samples are driven.
-        command: (speed m/s, yaw rate rad/s) at the next sample, to hold for one period.
+        command: (speed m/s, yaw rate rad/s) to hold for one period: that of the consensus curve at the next sample, or the
+            fall-back's where the status is not feasible; (0, 0) for BAD_INPUT, where nothing is known.
         chosen: index of the candidate with the best score, -1 without a plan; scores: [C], lower is better.
         min_h: [C] least ((x - x_o)/a)^2 + ((y - y_o)/b)^2 - 1 over the samples and obstacles of the hypothesis.
         excess: greatest violation of a bound, in the bound's own unit.
@@ -133,6 +134,17 @@ class CPTOSolver:
         """Return the checked problem arrays. Raises InputError."""
         return build(self.settings, state, obstacles, hypotheses, bounds)
 
+    def warm_up(self) -> CPTOSolver:
+        """Compile what a plan needs, by planning twice for a small scene, and return the solver.
+
+        The first call on a machine takes minutes of compilation (numba keeps the result beside the package, or in
+        NUMBA_CACHE_DIR); later processes load it in a second or so. Without this call the first plan takes that time.
+        """
+        state, cars = State(0.0, 0.0, 0.0, 12.0), Obstacles([[15.0, 0.5]], [[6.0, 0.0]], [[5.6, 3.1]])
+        hypotheses = Hypotheses([[True], [False]], [0.0, 3.75], [15.0, 15.0])
+        self.plan(state, cars, hypotheses, previous=self.plan(state, cars, hypotheses))
+        return self
+
     def warm_guess(self, problem: Problem, previous: Plan, n_steps: int = 1) -> Array | None:
         """Return the previous curves shifted by `n_steps` periods as coefficients [2, C, n + 1], or None.
 
@@ -172,6 +184,11 @@ class CPTOSolver:
         Returns: a Plan. Never raises on bad input: the status says BAD_INPUT and the message why.
         """
         begun = time.monotonic()
+        if not (isinstance(elapsed, int | np.integer) and elapsed >= 0) or (
+            deadline is not None and not deadline >= 0.0
+        ):
+            message = f"expected elapsed >= 0 whole periods and a deadline >= 0 s or None, got {elapsed!r} and {deadline!r}"
+            return self.without_curves(Status.BAD_INPUT, message, None, begun)
         posed = self.pose(state, obstacles, hypotheses, bounds, previous, begun)
         if isinstance(posed, Plan):
             return posed
@@ -227,8 +244,9 @@ class CPTOSolver:
         Arguments: begun: `time.monotonic()` of the call; start_within_bounds: whether a start beyond its bounds is such a case.
         """
         try:
-            if not isinstance(state, State):
-                state = State(*np.asarray(state, dtype=float).tolist())
+            state = as_state(state)
+            if previous is not None and not isinstance(previous, Plan):
+                raise InputError(f"expected previous to be the last Plan or None, got {previous!r}")
             problem = self.build(state, obstacles, hypotheses, bounds)
         except (InputError, TypeError, ValueError) as error:
             return self.without_curves(Status.BAD_INPUT, str(error), None, begun)
@@ -275,7 +293,7 @@ class CPTOSolver:
         slowest = 0.0
         for stage, start in self._attempts(cold):
             now = time.monotonic()
-            if limit is not None and attempts and now + slowest > limit:
+            if limit is not None and now + slowest > limit:
                 late = True
                 break
             if start == "guess":
@@ -399,7 +417,7 @@ class CPTOSolver:
         return Plan(
             status=status, message="", coefficients=best.coef.reshape(2, c, -1).transpose(1, 0, 2).copy(),
             position=sample[:, 0], velocity=sample[:, 1], acceleration=sample[:, 2], jerk=sample[:, 3],
-            shared=mean[0], command=(speed, yaw_rate), chosen=int(np.argmin(scores)), scores=scores, min_h=min_h,
+            shared=mean[0], command=(speed, yaw_rate) if status.is_feasible else brake.command, chosen=int(np.argmin(scores)), scores=scores, min_h=min_h,
             excess=excess, gap=gap, cost=best.cost, fallback=brake, iterations=iterations, programs=programs,
             attempts=attempts, residuals=residuals, seconds=time.monotonic() - begun,
         )  # fmt: skip

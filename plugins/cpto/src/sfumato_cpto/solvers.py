@@ -13,7 +13,7 @@ from sfumato.records import Refusal, Start
 from sfumato_cpto import baselines
 from sfumato_cpto.config import BaselineConfig, PlannerConfig, PlannerSettings
 from sfumato_cpto.driver import Driver
-from sfumato_cpto.problem import Hypotheses, Obstacles, State
+from sfumato_cpto.picture import Picture, padded
 from sfumato_cpto.rule import RuleDriver
 from sfumato_cpto.solver import CPTOSolver
 
@@ -23,11 +23,7 @@ SEGMENT_SAMPLES = 24  # of each plan, kept for the consistency figures (2 s and 
 
 def warmed(settings: PlannerSettings) -> CPTOSolver:
     """Return a solver whose kernels are compiled: compilation belongs to `solve`, not to the first decision."""
-    solver = CPTOSolver(settings)
-    state, cars = State(0.0, 0.0, 0.0, 12.0), Obstacles([[15.0, 0.5]], [[6.0, 0.0]], [[5.6, 3.1]])
-    hypotheses = Hypotheses([[True], [False]], [0.0, 3.75], [15.0, 15.0])
-    solver.plan(state, cars, hypotheses, previous=solver.plan(state, cars, hypotheses))
-    return solver
+    return CPTOSolver(settings).warm_up()
 
 
 class DrivingPolicy(Policy[Any, Any]):
@@ -46,13 +42,18 @@ class DrivingPolicy(Policy[Any, Any]):
         return self.driver.act(observation)
 
     def notes(self) -> Mapping[str, Any]:
-        """Return the log: statuses, seconds, first samples of every plan, gaps."""
+        """Return the log: statuses, seconds, first samples of every plan, gaps; what each cycle looked like."""
         log = self.driver.log
         segments = np.full((len(log), 2, SEGMENT_SAMPLES), np.nan, dtype=np.float32)
         for k, row in enumerate(log):
             if row["segment"] is not None:
                 segments[k] = row["segment"][:, :SEGMENT_SAMPLES]
+        nothing = Picture(*(np.zeros((0, *shape), np.float32) for shape in ((2, 1), (2,), (4, 2))))
+        seen = [row["picture"] or nothing for row in log]
         return {
+            "curves": padded([picture.candidates for picture in seen]),
+            "phantoms": padded([picture.phantoms for picture in seen]),
+            "shadows": padded([picture.shadows for picture in seen]),
             "status": [row["status"] for row in log],
             "plan_seconds": np.array([row["plan_seconds"] for row in log]),
             "cycle_seconds": np.array([row["seconds"] for row in log]),

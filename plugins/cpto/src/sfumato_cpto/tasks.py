@@ -91,6 +91,8 @@ class DrivingEpisode(Episode[Observation, Any]):
             "goal_speed": float(world.scene.public["goal_speed"]),
             "ego_size": np.array(world.scene.size),
             "walls": np.array(world.scene.walls),
+            "lanes": np.array(world.scene.public["lanes"]),
+            "crossing_x": np.array(world.scene.public.get("crossing_x", ())),
             "dt": world.scene.dt,
         }
 
@@ -182,8 +184,9 @@ class PedestrianTask(_DrivingTask):
         """Draw a scene."""
         c = self.config
         return scenes.occluded_pedestrian(
-            rng, max_time=c.seconds, hidden_speed=c.hidden_speed, probability=c.probability
-        )
+            rng, max_time=c.seconds, hidden_speed=c.hidden_speed, probability=c.probability, body=c.body,
+            hidden_size=c.hidden_size, gap_reach=c.gap_reach,
+        )  # fmt: skip
 
 
 class ReplayTask(_DrivingTask):
