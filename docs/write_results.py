@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import re
+import statistics
 import sys
 import tomllib
 from collections import Counter
@@ -76,10 +77,26 @@ def comparisons() -> list[dict[str, Any]]:
         data = json.loads((ROOT / row["file"]).read_text())
         ours, n = lookup(data, row["ours"], row.get("value"))
         theirs, _ = lookup(data, row["theirs"], row.get("value"))
-        rows.append({"n": n or None, "note": "", **row, "ours": ours, "theirs": theirs})
+        found = {key: lookup(data, row[key], None)[0] for key in ("ours_least", "theirs_least", "n") if isinstance(row.get(key), str)}
+        note = paired(data, row) if isinstance(data, list) else ""
+        rows.append({"n": n or None, "note": note, **row, **found, "ours": ours, "theirs": theirs})
     for path in sorted(ROOT.glob("plugins/*/benchmarks/results/peers.json")):
         rows += [{"plugin": path.parents[2].name, "n": None, "note": "", **row} for row in json.loads(path.read_text())]
     return sorted(rows, key=lambda row: row["plugin"])
+
+
+def paired(records: list[dict[str, Any]], row: dict[str, Any]) -> str:
+    """Return ours less theirs over the instances and seeds that both have, with a standard error over instances."""
+    ours, theirs = (
+        {(r["instance"], r["seed"]): float(r[row["value"]]) for r in records if all(r.get(k) == v for k, v in row[side].items())}
+        for side in ("ours", "theirs")
+    )
+    apart: dict[str, list[float]] = {}
+    for instance, seed in ours.keys() & theirs.keys():
+        apart.setdefault(instance, []).append(ours[instance, seed] - theirs[instance, seed])
+    means = [statistics.fmean(values) for values in apart.values()]
+    error = statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else math.nan
+    return f"ours less theirs, paired: {statistics.fmean(means):.2f} ± {error:.2f}"
 
 
 def verdict(row: dict[str, Any]) -> str:
@@ -103,10 +120,9 @@ def peers() -> str:
     for row in comparisons():
         unit = f" {row['unit']}" if row["unit"] else ""
         note = f" ({row['note']})" if row["note"] else ""
-        lines.append(
-            f"| {row['plugin'].replace('_', '-')} | {row['what']}{note} | {row['ours']:.3g}{unit} | {row['peer']}: {row['theirs']:.3g}{unit} "
-            f"| {verdict(row)} | {row['n'] or ''} |"
-        )
+        ours, theirs = (f"{row[s]:.3g}{unit}" + (f" (least {row[s + '_least']:.3g})" if s + "_least" in row else "") for s in ("ours", "theirs"))
+        n = f"{row['n']:.0f}" if row["n"] else ""
+        lines.append(f"| {row['plugin'].replace('_', '-')} | {row['what']}{note} | {ours} | {row['peer']}: {theirs} | {verdict(row)} | {n} |")
     return "\n".join(lines) + "\n"
 
 

@@ -50,6 +50,7 @@ def table(title: str, times: dict[str, list[float]], against: dict[str, str]) ->
         median = statistics.median(values)
         row: dict[str, object] = {
             "arm": name,
+            "rounds": len(values),
             "median_ms": median * 1e3,
             "min_ms": min(values) * 1e3,
             "p95_ms": sorted(values)[int(0.95 * len(values))] * 1e3,

@@ -71,7 +71,8 @@ def side_by_side(
         rows.append(
             {
                 "C": size[0], "M": size[1], "N": size[2], "iterations": iterations, "ours_ms": float(np.median(ours)),
-                "peer_ms": float(np.median(theirs)), "times_faster": ratio,
+                "peer_ms": float(np.median(theirs)), "times_faster": ratio, "rounds": rounds, "ours_least_ms": min(ours),
+                "peer_least_ms": min(theirs),
             }
         )  # fmt: skip
         print(f"{size}: ours {np.median(ours):.2f} ms, peer {np.median(theirs):.1f} ms, {ratio:.1f} times")
