@@ -25,7 +25,6 @@ import numpy as np
 
 from sfumato_cpto.admm import Array
 
-
 FORGOTTEN = 1.0  # s out of sight after which a user that may have been hidden counts as a new one
 
 
