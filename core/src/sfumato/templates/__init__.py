@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import keyword
 import re
+import shutil
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
 from sfumato.errors import UsageError
+from sfumato.plugins import reserved
 
 PARTS = ("task", "solver", "evaluator", "runtime")
 KINDS = {"full": ("task", "solver", "evaluator"), "task": ("task", "evaluator"), "solver": ("solver",), "runtime": ("runtime",)}
@@ -34,33 +36,71 @@ OF_PART = {
 }
 
 
-def write_plugin(name: str, folder: Path, kind: str = "full", author: str = "") -> list[Path]:
-    """Write a distribution `sfumato-<name>` into `folder` (created; must not exist); return the files.
+LONGEST_NAME = 64
+"""A folder's name has at most 255 bytes almost everywhere, and a plugin's name is typed in every command."""
 
-    Raises UsageError for a name that is no plugin name or a folder that is there already.
+
+def write_plugin(name: str, folder: Path, kind: str = "full", author: str = "") -> list[Path]:
+    """Write a distribution `sfumato-<name>` into `folder` (created; must not exist, or be empty); return the files.
+
+    Raises UsageError for a name that is no plugin name, an author that is no text, a folder that holds something, and
+    one that cannot be written: then nothing stays of what was written before.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or keyword.iskeyword(name) or name == "sfumato":
-        raise UsageError(f"a plugin's name is lower-case words joined by dashes, as in 'my-planner'; got {name!r}.")
-    if folder.exists():
-        raise UsageError(f"{folder} exists already; nothing was written. Choose another name or give --output DIR.")
+    _check_name(name)
     package = "sfumato_" + name.replace("-", "_")
     parts = KINDS[kind]
-    values = {"name": name, "package": package, "author": author or f"The authors of sfumato-{name}", "kind": kind}
+    values = {"name": name, "package": package, "author": _toml_text(author, f"The authors of sfumato-{name}"), "kind": kind}
     values["config_imports"], values["configs"] = _configs(parts)
     values["example"] = _example(name, parts)
     wanted = {**COMMON, **{path: source for part in parts for path, source in OF_PART[part].items()}}
-    written = []
-    for path, source in wanted.items():
-        text = Template((files(__name__) / "plugin" / source).read_text(encoding="utf-8")).substitute(values)
-        written.append(_write(folder / Template(path).substitute(values), text))
-    written.append(_write(folder / "src" / package / "plugin.py", _plugin_module(name, package, parts)))
-    return written
+    texts = {
+        folder / Template(path).substitute(values): Template(
+            (files(__name__) / "plugin" / source).read_text(encoding="utf-8")
+        ).substitute(values)
+        for path, source in wanted.items()
+    }
+    texts[folder / "src" / package / "plugin.py"] = _plugin_module(name, package, parts)
+    try:
+        there = folder.exists()
+        if there and not (folder.is_dir() and not any(folder.iterdir())):
+            raise UsageError(f"{folder} exists already; nothing was written. Choose another name or give --output DIR.")
+        try:
+            for path, text in texts.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+        except OSError:
+            for left in list(folder.iterdir()) if there else [folder]:
+                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"cannot write the plugin to {str(folder)!r}: {reason}. Give a folder that can be written: --output DIR.") from error
+    return list(texts)
 
 
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
+def _check_name(name: str) -> None:
+    """Raise UsageError for what is no plugin name, or is spoken for."""
+    if len(name) > LONGEST_NAME:
+        raise UsageError(f"a plugin's name has at most {LONGEST_NAME} letters, got {len(name)}.")
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        raise UsageError(f"a plugin's name is lower-case words joined by dashes, as in 'my-planner'; got {name!r}.")
+    if keyword.iskeyword(name):
+        raise UsageError(f"{name!r} is a reserved word of Python. Choose another name, as in 'my-{name}'.")
+    if name in reserved():
+        raise UsageError(
+            f"{name!r} is a reserved word of sfumato: {reserved()[name]!r} is the core's. Choose another name, as in 'my-{name}'."
+        )
+
+
+def _toml_text(text: str, default: str) -> str:
+    """Return a text as a TOML string on one line: what is no printable character becomes a blank.
+
+    Raises UsageError for what no file can hold (bytes of the command line that are not UTF-8).
+    """
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UsageError(f"--author must be text in UTF-8, got {text!r}.")
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split()) or default
+    return '"' + line.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 _SPECS = {
