@@ -48,6 +48,9 @@ def table(plugin: Path) -> list[str]:
             if result.get("low") is not None and result.get("high") is not None:
                 here += f" [{figure(result['low'])}, {figure(result['high'])}]"
             verdict = result["verdict"]
+            beyond = (result.get("low") or 0.0) < claim["band"][0] or (result.get("high") or 0.0) > claim["band"][1]
+            if verdict == "reproduced" and None not in (result.get("low"), result.get("high")) and beyond:
+                verdict += ", though its interval leaves the band"
         paper = figure(claim["paper"]) if "paper" in claim else "-"
         unit = "" if claim["unit"] == "1" else f" ({claim['unit']})"
         rows.append(f"| {claim['title']}{unit} | {claim['source']} | {paper} | {here} | {result.get('n') or '-'} | {verdict} |")

@@ -97,6 +97,14 @@ class Result:
     details: Mapping[str, Any] = attrs.field(factory=dict)
     provenance: Mapping[str, Any] = attrs.field(factory=dict)
 
+    @property
+    def said(self) -> str:
+        """The verdict with what belongs to it: an interval that leaves the band the figure lies in, or the reason."""
+        low, high = self.band
+        crosses = (self.low is not None and self.low < low) or (self.high is not None and self.high > high)
+        doubt = ", though its interval leaves the band" if self.verdict == "reproduced" and crosses else ""
+        return self.verdict + doubt + (f": {self.reason}" if self.reason else "")
+
 
 def folder_of(module: str) -> Path | None:
     """Return the `reproduce` folder of the package that holds a plugin's module, without importing it."""
@@ -176,6 +184,5 @@ def markdown(results: Iterable[Result]) -> str:
         if r.value is not None:
             here = f"{r.value:.4g}" + (f" [{r.low:.4g}, {r.high:.4g}]" if r.low is not None and r.high is not None else "")
             here += f" {r.unit}" if r.unit != "1" else ""
-        verdict = r.verdict if not r.reason else f"{r.verdict}: {r.reason}"
-        lines.append(f"| {r.title} ({r.source}) | {paper} | {here} | {r.n or '-'} | {verdict} |")
+        lines.append(f"| {r.title} ({r.source}) | {paper} | {here} | {r.n or '-'} | {r.said} |")
     return "\n".join(lines) + "\n"

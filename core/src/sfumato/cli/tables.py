@@ -165,7 +165,7 @@ def ledger_table(results: Sequence[Result]) -> None:
             between = f"[{number(r.low, 3)}, {number(r.high, 3)}]" if r.low is not None and r.high is not None else ""
             here = number(r.value) + (between and ("\n" if out.width < NARROW else " ") + between)
             unit = "" if r.unit == "1" else f" ({r.unit})"
-            verdict = f"{r.verdict}: {r.reason}" if r.reason else r.verdict
+            verdict = r.said
             table.add_row(r.title + unit, number(r.paper) or "-", here, str(r.n or ""), verdict)
         out.print(table)
     counts = Counter(r.verdict for r in results)
