@@ -38,6 +38,8 @@ def test_a_figure_in_the_band_is_reproduced_and_nan_never_is(tmp_path):
 
 def test_an_interval_that_leaves_the_band_is_said(tmp_path):
     """The figure decides, and the doubt stands beside it; an interval within the band, or none, says nothing."""
+    from sfumato.cli import reproduce
+
     made = reproduce.not_run(claim(tmp_path, GOOD), "")
     inside, beyond, bare = (
         attrs.evolve(made, verdict="reproduced", value=2.0, low=low, high=high) for low, high in ((1.0, 2.5), (1.0, 3.5), (None, None))
