@@ -46,6 +46,19 @@ def test_numpy_and_compiled_kernels_agree(consensus, projection, n_candidates):
         np.testing.assert_allclose(b, a, rtol=1e-7, atol=1e-8, err_msg=field.name)
 
 
+def test_a_guess_is_left_as_it_was_handed_in():
+    settings = PlannerSettings(bounds=BOUNDS)
+    t = Transcription(settings)
+    problem = build(settings, *scene(np.random.default_rng(1), 3))
+    guess = coldstart.roll_out(t, problem)
+    before = guess.copy()
+    factors = t.factors(settings.stages[0], problem.n_obstacles, problem.bounded)
+    one, two = (admm.initial_state(t, problem, guess) for _ in range(2))
+    kernel_numba.run(t, factors, settings.stages[0], problem, one, 5, 0.0)
+    assert np.array_equal(guess, before)
+    assert not np.array_equal(one.coef, two.coef)
+
+
 def test_the_same_call_gives_the_same_bits():
     settings = PlannerSettings(bounds=BOUNDS)
     t = Transcription(settings)

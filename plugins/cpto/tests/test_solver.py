@@ -277,12 +277,18 @@ def test_settings_that_make_no_sense_are_refused():
         Stage(rho_box=-1.0)
 
 
-def test_the_numpy_kernel_finds_the_same_plan():
-    arguments = scene(np.random.default_rng(9), 2)
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_the_numpy_kernel_finds_the_same_plan(attempts):
+    arguments = (
+        scene(np.random.default_rng(9), 2)
+        if attempts == 1
+        else scene(np.random.default_rng(22), 5, dense=True)
+    )
     plans = [
         CPTOSolver(PlannerSettings(bounds=BOUNDS, kernel=kernel, polish_tolerance=1e-9)).plan(*arguments)
         for kernel in ("numpy", "numba")
     ]
+    assert plans[0].attempts == plans[1].attempts == attempts
     assert plans[0].cost == pytest.approx(plans[1].cost, rel=1e-6)
 
 

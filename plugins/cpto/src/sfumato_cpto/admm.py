@@ -70,7 +70,9 @@ def fixed_coefficients(t: Transcription, problem: Problem) -> tuple[Array, Array
 def initial_state(t: Transcription, problem: Problem, guess: Array) -> AdmmState:
     """Return the state at coefficients `guess` [2, C, n + 1] with zero duals and slacks taken from the guess."""
     c, m, n = problem.n_candidates, problem.n_obstacles, t.n
-    coef = np.ascontiguousarray(guess.reshape(2 * c, -1))
+    coef = np.array(
+        guess.reshape(2 * c, -1), order="C"
+    )  # a copy: kernels work in place, and the guess may be needed again
     sample = coef @ t.samples
     velocity = sample[:, n : 2 * n]
     # The heading step comes first in an iteration; only the penalty consensus looks at this value.

@@ -299,7 +299,7 @@ class CPTOSolver:
             if start == "guess":
                 guess = first
             elif start == "cold":
-                guess = first = coldstart.roll_out(t, problem)
+                guess = coldstart.roll_out(t, problem)
             else:
                 guess = self._anew(problem, reached, kept, start)
             factors = t.factors(stage, problem.n_obstacles, problem.bounded)
@@ -308,6 +308,12 @@ class CPTOSolver:
                 t, factors, stage, problem, state, stage.iterations, s.residual_tolerance
             ) if stage.iterations else (0, residuals)  # fmt: skip
             found = self.polisher.run(problem, state.sample, s.polish_steps, limit)
+            # Further attempts go on from where the ADMM came to, not from where it began: that is nearer to what is feasible.
+            came_to = state.coef.reshape(guess.shape)
+            if start in ("guess", "cold"):
+                first = came_to
+            if attempts == 0:
+                kept = came_to
             attempts += 1
             iterations += done
             programs += found.programs
@@ -317,7 +323,7 @@ class CPTOSolver:
                 best = found
             better = (reached < FEASIBLE_H) & (h > reached)
             reached = np.where(better, h, reached)
-            kept = np.where(better[None, :, None], guess, kept)
+            kept = np.where(better[None, :, None], came_to, kept)
             if found.feasible or once:
                 break
             # Where bounds and start alone contradict each other, another start cannot help.
