@@ -10,7 +10,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from sfumato import stats
-from sfumato.compare import Comparison, Side, Values, compare, holm, paired
+from sfumato.compare import Comparison, Side, Values, compare, holm, left_out, paired, partners
 from sfumato.errors import UsageError
 
 
@@ -215,3 +215,37 @@ def test_two_worlds_of_one_pair_have_a_title_each(sfumato):
     assert "toys/bandit (n_rounds = 20, seed = 0): toys/trained minus toys/greedy" in out
     out = sfumato("compare", "toys/greedy", "toys/trained", "--preset", "learning", "--metric", "return", check=0).stdout
     assert "toys/bandit (n_rounds = 20, seed = 0), toys/bandit (n_rounds = 50, seed = 7): toys/trained minus" in " ".join(out.split())
+
+
+def worlds(label, *seeds, task="toys/x"):
+    """Sides of one name, one for each seed."""
+    return [Side(label, task, json.dumps([task, 1, {"n": 5}, seed, None, {}]), ("0",), {}) for seed in seeds]
+
+
+def test_the_order_of_names_does_not_decide_what_meets():
+    """Either may have met more worlds than the other: those in common meet, the others are named."""
+    many, one = worlds("a", 0, 7, 8), worlds("b", 7)
+    for first, second in ((many, one), (one, many)):
+        assert [json.loads(x.world)[3] for pair in partners(first, second) for x in pair] == [7, 7]
+        assert left_out(first, second) == ["a alone met toys/x with seed = 0; seed = 8: left out"]
+    assert len(left_out(worlds("a", *range(20)), one)[0].split(";")) == 7  # six, and how many more
+
+
+def test_worlds_none_of_which_is_in_common_are_refused_in_either_order():
+    """On the task that is meant; what another task has in common does not hide it."""
+    a = worlds("a", 0) + worlds("a", 1, task="toys/y")
+    b = worlds("b", 7) + worlds("b", 1, task="toys/y")
+    for first, second, said in ((a, b, "seed 0 against 7"), (b, a, "seed 7 against 0")):
+        assert left_out(first, second) == []
+        with pytest.raises(UsageError, match=said):
+            [compare(x, y) for x, y in partners(first, second)]
+
+
+def test_what_one_side_alone_met_is_said_beside_the_table(sfumato):
+    """Named first or second."""
+    for solver, seed in (("toys/greedy", "0"), ("toys/greedy", "7"), ("toys/trained", "7")):
+        sfumato("run", "toys/bandit", "--solver", solver, "--seeds", "4", "--seed", seed, check=0)
+    for names in (("toys/greedy", "toys/trained"), ("toys/trained", "toys/greedy")):
+        done = sfumato("compare", *names, "--metric", "return", check=0)
+        assert done.stdout.count("n = 4 pairs") == 1
+        assert done.stderr == "Note: toys/greedy alone met toys/bandit with seed = 0: left out.\n"

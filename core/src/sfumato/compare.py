@@ -15,13 +15,16 @@ import numpy as np
 from sfumato import config, seeding, stats
 from sfumato.errors import UnknownName, UsageError, did_you_mean
 from sfumato.index import Index
-from sfumato.records import ComponentRef, Limits, RunRecord, Status
+from sfumato.records import ComponentRef, Limits, RunRecord, RunSpec, Status
 from sfumato.store import Store, canonical
 
 N_RESAMPLES = 4000
 N_PERMUTATIONS = 99_999
 MOST_PERMUTED = 2000
 """Pairs beyond which tied differences take the normal approximation, as those that are not tied do beyond 50."""
+
+MOST_NAMED = 6
+"""Worlds that a note names; of more it says how many."""
 
 
 @attrs.frozen
@@ -112,9 +115,7 @@ def sides(store: Store, records: Iterable[RunRecord], label: str) -> list[Side]:
     groups: dict[tuple[str, str], dict[str, list[RunRecord]]] = {}
     for record in records:
         spec = record.spec
-        world = canonical(
-            [spec.task.name, spec.task.version, dict(spec.task.settings), spec.seed, spec.limits.steps, dict(spec.data)]
-        )
+        world = world_of(spec)
         rest = attrs.evolve(spec, task=ComponentRef(spec.task.name), instances="", seed=0, limits=Limits(), data={})
         method = canonical([config.unstructure(rest), dict(record.code)])
         groups.setdefault((spec.task.name, world), {}).setdefault(method, []).append(record)
@@ -127,6 +128,37 @@ def sides(store: Store, records: Iterable[RunRecord], label: str) -> list[Side]:
         data = {name: digest for r in runs for name, digest in r.provenance.get("data", {}).items()}
         made.append(Side(label, task, world, tuple(r.run_id for r in runs), _values(store, runs), data, dict(runs[0].code)))
     return made
+
+
+def world_of(spec: RunSpec) -> str:
+    """Return all that decides which instances a run met, but for which of them it took: task, its settings, seed, step limit, data."""
+    return canonical(
+        [spec.task.name, spec.task.version, dict(spec.task.settings), spec.seed, spec.limits.steps, dict(spec.data)]
+    )
+
+
+def partners(ours: Sequence[Side], theirs: Sequence[Side]) -> list[tuple[Side, Side]]:
+    """Return the sides that meet, by task: those of the worlds in common; where a task has none in common, all of it."""
+    found = []
+    for task in sorted({s.task for s in ours} & {s.task for s in theirs}):
+        pairs = [(a, b) for a in ours for b in theirs if a.task == b.task == task]
+        found += [(a, b) for a, b in pairs if a.world == b.world] or pairs
+    return found
+
+
+def left_out(ours: Sequence[Side], theirs: Sequence[Side]) -> list[str]:
+    """Return sentences on the worlds that one side alone met, of the tasks on which there is a world in common."""
+    told = distinctions((s.task, s.world) for s in (*ours, *theirs))
+    sentences = []
+    for mine, others in ((ours, theirs), (theirs, ours)):
+        there = {(s.task, s.world) for s in others}
+        for task in sorted({s.task for s in mine if (s.task, s.world) in there}):
+            alone = [s for s in mine if s.task == task and (task, s.world) not in there]
+            if alone:
+                named = "; ".join(sorted(told[task, s.world] for s in alone)[:MOST_NAMED])
+                more = f"; and {len(alone) - MOST_NAMED} more" if len(alone) > MOST_NAMED else ""
+                sentences.append(f"{alone[0].label} alone met {task} with {named}{more}: left out")
+    return sentences
 
 
 def _values(store: Store, runs: Sequence[RunRecord]) -> dict[str, Values]:

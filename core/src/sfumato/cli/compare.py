@@ -37,13 +37,14 @@ def command(
     A name is a run id, a label or a solver. Differences are B minus A; wins count for B. With `--preset learning
     --metric NAME` all tasks in common go into one figure: the interquartile mean, by a bootstrap within each task.
     """
-    from sfumato.compare import compare, distinctions, holm, other_code, select, sides
+    from sfumato.compare import compare, distinctions, holm, left_out, other_code, partners, select, sides
 
     if len(names) < 2:
         raise UsageError("compare wants two names or more: sfumato compare A B. 'sfumato status' lists the runs.")
     store = Store(store_dir)
     groups = [sides(store, select(store, name), name) for name in names]
-    met = [_partners(groups[0], other, task) for other in groups[1:]]
+    wanted = [[s for s in group if task is None or s.task == task] for group in groups]
+    met = [partners(wanted[0], other) for other in wanted[1:]]
     told = distinctions({(s.task, s.world) for pairs in met for s, _ in pairs})
     made: Any
     if preset is not None:
@@ -69,6 +70,8 @@ def command(
         raise UsageError(f"nothing in common: {'; '.join(f'{n} ran on {t}' for n, t in zip(names, tasks, strict=True))}.")
     if preset is None:
         made = holm(made)  # over all that is shown
+    for sentence in dict.fromkeys(s for other in wanted[1:] for s in left_out(wanted[0], other)):
+        folded(f"Note: {sentence}.", err=True)
     if changed := other_code(pair for pairs in met for pair in pairs):
         folded(
             f"Note: the runs compared were made by different code of {', '.join(changed)}. If that made the instances, run the "
@@ -81,16 +84,6 @@ def command(
     from sfumato.cli.tables import aggregate_table, comparison_table
 
     aggregate_table(made) if preset is not None else comparison_table(made)
-
-
-def _partners(ours: Sequence[Side], theirs: Sequence[Side], task: str | None) -> list[tuple[Side, Side]]:
-    """Return the sides that meet: of one task, and of one world where there is one in common."""
-    found = []
-    for first in ours:
-        if task is None or first.task == task:
-            alike = [s for s in theirs if s.task == first.task]
-            found += [(first, s) for s in [s for s in alike if s.world == first.world] or alike]
-    return sorted(found, key=lambda pair: pair[0].task)
 
 
 def _preset(
