@@ -61,3 +61,13 @@ def test_a_course_through_the_protocols_is_scored():
     assert rows["at_fault"] == 0.0
     assert rows["plan_ms_max"] > 0.0
     assert len(policy.notes()["status"]) == 10
+
+
+def test_iterations_and_penalty_reach_the_planner_beneath():
+    """As given they are the planner's own; twice the penalty doubles every one of every stage, and one stage has the iterations."""
+    from sfumato_cpto.config import PlannerConfig, PlannerSettings
+
+    assert PlannerConfig().planner_settings() == PlannerSettings(kernel="numba")
+    first, second = PlannerConfig(iterations=7, penalty=2.0).planner_settings().stages
+    assert (first.iterations, second.iterations) == (7, PlannerSettings().stages[1].iterations)
+    assert (first.rho_box, second.rho_obstacle) == (100.0, 40.0)

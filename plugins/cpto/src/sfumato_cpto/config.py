@@ -242,6 +242,8 @@ class PlannerConfig:
         deadline: seconds for a cycle, 0 for none (then the same run gives the same bits).
         kernel: "numba" or "numpy".
         shared_points, n_samples: m and N.
+        iterations: of the ADMM that begins every cycle.
+        penalty: factor on all penalties of the ADMM.
         certified: release a plan only with a fall-back that is clear of every user's reachable occupancy.
     """
 
@@ -252,6 +254,19 @@ class PlannerConfig:
     kernel: str = attrs.field(default="numba", validator=v.in_(("numba", "numpy")))
     shared_points: int = attrs.field(default=5, validator=v.ge(3))
     n_samples: int = attrs.field(default=50, validator=v.ge(10))
+    iterations: int = attrs.field(default=50, validator=v.ge(1))
+    penalty: float = attrs.field(default=1.0, validator=_POSITIVE)
+
+    def planner_settings(self) -> PlannerSettings:
+        """Return the settings of the planner beneath."""
+        stages = []
+        for stage in PlannerSettings().stages:
+            rhos = {f.name: self.penalty * getattr(stage, f.name) for f in attrs.fields(Stage) if f.name != "iterations"}
+            stages.append(attrs.evolve(stage, **rhos))
+        return PlannerSettings(
+            kernel=self.kernel, shared_points=self.shared_points, n_samples=self.n_samples,
+            stages=(attrs.evolve(stages[0], iterations=self.iterations), *stages[1:]),
+        )  # fmt: skip
 
 
 @attrs.frozen

@@ -103,8 +103,7 @@ class PlannerSolver(_DrivingSolver):
 
     def settings(self) -> PlannerSettings:
         """Return the planner's settings."""
-        c = self.config
-        return PlannerSettings(kernel=c.kernel, shared_points=c.shared_points, n_samples=c.n_samples)
+        return self.config.planner_settings()
 
     def driver(self, solver: CPTOSolver, rng: np.random.Generator) -> Driver:
         """Return a driver."""
