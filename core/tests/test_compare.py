@@ -36,10 +36,15 @@ def test_direction_decides_who_wins():
     assert made.effect == 0.0
 
 
-def test_equal_sides_have_p_one():
-    """All ties."""
-    (made,) = compare(side(score=[1, 2, 3]), side("b", score=[1, 2, 3]))
-    assert (made.p, made.effect, made.difference) == (1.0, 0.0, 0.0)
+def test_lines_that_cannot_differ_have_no_p_and_cost_the_others_nothing():
+    """All ties: no sign could make such a line significant, so the correction is over the others."""
+    up = np.arange(1.0, 11.0)
+    made = holm(compare(side(score=[1] * 10, flat=[1] * 10, still=up), side("b", score=1 + up, flat=[1] * 10, still=up)))
+    score, flat, still = made
+    assert (flat.p, flat.p_holm, flat.effect, flat.difference, flat.ties) == (None, None, 0.0, 0.0, 10)
+    assert still.p is None
+    assert score.p_holm == score.p == pytest.approx(2 / 2**10)
+    assert [c.n_family for c in made] == [1, 1, 1]
 
 
 def test_p_is_scipys_wilcoxon_and_the_interval_covers_the_mean_difference():
@@ -101,9 +106,10 @@ def test_an_unknown_metric_is_named_with_the_nearest():
 
 def test_nan_makes_no_test():
     """A broken figure is shown as such, never tested."""
-    made = paired(side(), side("b"), Values("s", "1", "max", "mean", {}), [1, np.nan], [1, 2])
+    made = paired(side(), side("b"), Values("s", "1", "max", "mean", {}), [1, np.nan, np.inf, 4], [1, 2, 3, np.inf])
     assert np.isnan(made.difference)
     assert made.p is None
+    assert made.n_not_finite == 3
 
 
 def test_holm_is_the_step_down_of_the_textbook():
@@ -249,3 +255,14 @@ def test_what_one_side_alone_met_is_said_beside_the_table(sfumato):
         done = sfumato("compare", *names, "--metric", "return", check=0)
         assert done.stdout.count("n = 4 pairs") == 1
         assert done.stderr == "Note: toys/greedy alone met toys/bandit with seed = 0: left out.\n"
+
+
+def test_pairs_that_are_no_finite_numbers_are_counted_below_the_table(sfumato):
+    """One NaN makes a mean NaN: how many there are, and that the test is missing for that."""
+    for solver in ("toys/noop", "toys/noisy"):
+        sfumato("run", "toys/echo", "--solver", solver, "--seeds", "6", "--evaluator", "toys/half", check=0)
+    for columns in ("70", "140"):
+        out = " ".join(sfumato("compare", "toys/noop", "toys/noisy", env={"COLUMNS": columns}, check=0).stdout.split())
+        assert "half: 1 of 6 pairs is not finite" in out
+        assert "Holm over the" in out
+        assert "lines that have one" in out

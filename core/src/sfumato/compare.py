@@ -59,7 +59,8 @@ class Comparison:
     `wins` counts items where the second is better; with direction "none" it counts where it is larger.
     `effect` is the matched-pairs rank-biserial correlation (Kerby 2014), -1 to 1, positive where the second is better.
     `p` is the two-sided Wilcoxon signed-rank test (zeros dropped; by permutation where differences are tied, as those of
-    successes and failures are), `p_holm` corrected over all comparisons made.
+    successes and failures are), `p_holm` corrected over the `n_family` comparisons that have a `p`: None where every pair
+    ties, where a value is no finite number, and of one pair.
     """
 
     task: str
@@ -82,6 +83,8 @@ class Comparison:
     effect: float | None
     p: float | None
     p_holm: float | None = None
+    n_family: int | None = None  # lines over which p_holm is corrected: those that have a p
+    n_not_finite: int = 0  # pairs, of the n, in which a side is no finite number
     setting: str = ""  # where a task was met in several worlds: what sets this one apart, as "rounds = 2000"
 
 
@@ -257,23 +260,25 @@ def aligned(first: Side, second: Side, name: str) -> tuple[Values, list[float], 
 def paired(first: Side, second: Side, about: Values, x: Sequence[float], y: Sequence[float]) -> Comparison:
     """Return the comparison of paired values x, y [n]; NaN pairs make the figures NaN and no test is made."""
     a, b = np.asarray(x, float), np.asarray(y, float)
+    broken = int((~np.isfinite(a) | ~np.isfinite(b)).sum())
     with np.errstate(invalid="ignore"):  # two infinities differ by NaN, which is what is shown
         gap = b - a
         sd = float(np.std(gap, ddof=1)) if len(gap) > 1 else None
     sign = -1.0 if about.direction == "min" else 1.0
     reduction = stats.REDUCTIONS[about.reduce]
-    finite = bool(np.isfinite(gap).all())
     low, high, p, effect = None, None, None, None
-    if finite and len(gap) >= 2:
+    if not broken and len(gap) >= 2:
         low, high = _bootstrap(a, b, reduction) if about.reduce not in ("max", "min", "sum") else (None, None)
         p, effect = _wilcoxon(sign * gap)
     better = sign * gap
-    one, other = float(reduction(a)), float(reduction(b))
+    with np.errstate(invalid="ignore"):
+        one, other = float(reduction(a)), float(reduction(b))
     return Comparison(
         task=first.task, metric=about.name, unit=about.unit, direction=about.direction, reduce=about.reduce,
         first=first.label, second=second.label, n=len(gap),
         value_first=one, value_second=other, difference=other - one, low=low, high=high, sd=sd,
         wins=int((better > 0).sum()), ties=int((better == 0).sum()), losses=int((better < 0).sum()), effect=effect, p=p,
+        n_not_finite=broken,
     )  # fmt: skip
 
 
@@ -295,10 +300,10 @@ def _bootstrap(a: np.ndarray, b: np.ndarray, reduction: Any) -> tuple[float | No
 
 
 def _wilcoxon(gap: np.ndarray) -> tuple[float | None, float | None]:
-    """Return (two-sided p, rank-biserial effect); (1, 0) when every pair ties."""
+    """Return (two-sided p, rank-biserial effect); (None, 0) when every pair ties: there is nothing to test."""
     moved = gap[gap != 0]
     if len(moved) == 0:
-        return 1.0, 0.0
+        return None, 0.0
     library = scipy_stats()
     sizes = np.abs(moved)
     tied = len(np.unique(sizes)) < len(sizes)
@@ -318,14 +323,19 @@ def _wilcoxon(gap: np.ndarray) -> tuple[float | None, float | None]:
 
 
 def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Return the comparisons with p values corrected by Holm's step-down method (Holm 1979)."""
+    """Return the comparisons with p values corrected by Holm's step-down method (Holm 1979) over those that have one.
+
+    A line in which every pair ties is no member of the family: whatever the signs of its differences, its p could be no
+    less than 1, and what cannot be rejected costs nothing to leave out (Tarone 1990). Two lines that say one thing, as a
+    return that is minus the objective, are two members: that makes the correction dearer than it need be, never too cheap.
+    """
     order = sorted((c.p, k) for k, c in enumerate(comparisons) if c.p is not None)
     corrected: dict[int, float] = {}
     worst = 0.0
     for rank, (p, k) in enumerate(order):
         worst = max(worst, min(1.0, (len(order) - rank) * p))
         corrected[k] = worst
-    return [attrs.evolve(c, p_holm=corrected.get(k)) for k, c in enumerate(comparisons)]
+    return [attrs.evolve(c, p_holm=corrected.get(k), n_family=len(order)) for k, c in enumerate(comparisons)]
 
 
 def scipy_stats() -> Any:

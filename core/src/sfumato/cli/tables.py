@@ -117,10 +117,17 @@ def comparison_table(made: Sequence[Comparison]) -> None:
             else:
                 table.add_row(f"{c.metric}{mark} {about}", *means, gap, between, wins, number(c.effect, 2), p)
         out.print(table)
+    for c in made:
+        if c.n_not_finite:
+            where = f" ({c.second} minus {c.first}{f', {c.setting}' if c.setting else ''})" if len(blocks) > 1 else ""
+            said = f"{c.n_not_finite} of {c.n} pairs {'is' if c.n_not_finite == 1 else 'are'} not finite"
+            out.print(f"{c.metric}{where}: {said}, so it has no test; 'sfumato show RUN --rows' has the values.")
     if narrow:
         out.print("Below each difference: its 95 % interval.")
     out.print("↑ larger is better, ↓ smaller is better; w/t/l: items where the second is better, equal, worse;")
-    out.print("p: Wilcoxon signed-rank, Holm over all lines;")
+    tested = made[0].n_family if made else None
+    family = "no line has one" if not tested else f"Holm over the {tested} lines that have one" if tested > 1 else "one line has one"
+    out.print(f"p: Wilcoxon signed-rank, {family} (none where all pairs tie);")
     wider = f", shown from {NARROW} columns on and by --json" if narrow else ""
     out.print(f"effect: matched-pairs rank-biserial{wider}.")
 
