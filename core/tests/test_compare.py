@@ -266,3 +266,5 @@ def test_pairs_that_are_no_finite_numbers_are_counted_below_the_table(sfumato):
         assert "half: 1 of 6 pairs is not finite" in out
         assert "Holm over the" in out
         assert "lines that have one" in out
+    said = sfumato("status", "--solver", "toys/noop", "--json", check=0).stdout
+    assert "half: 1 of 6 values not finite (item 0)" in sfumato("show", json.loads(said)["run_id"], check=0).stdout

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,16 @@ def interval(values: np.ndarray, reduce: str, level: float = 0.95) -> tuple[floa
         draws.append(REDUCTIONS[reduce](values[picks], axis=1))
     low, high = np.quantile(np.concatenate(draws), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def item_values(rows: Iterable[Mapping[str, Any]], name: str) -> Iterator[tuple[int, float]]:
+    """Yield (item, value) of a metric, in the rows' order; a figure of a whole batch stands with its first item."""
+    for row in rows:
+        first, last = row["items"]
+        for metric in row["metrics"]:
+            if metric["name"] == name:
+                values = metric["values"]
+                yield from zip(range(first, last) if len(values) == last - first else (first,), values, strict=False)
 
 
 def figure(name: str, values: np.ndarray, unit: str, direction: Any, reduce: Any) -> Figure:

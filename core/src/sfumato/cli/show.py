@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
 
 import click
 
 from sfumato import config
 from sfumato.cli.text import columns, folded, json_line
-from sfumato.records import Status
+from sfumato.records import RunRecord, Status
 from sfumato.store import DEFAULT, Store
 
 STDERR_LINES = 30
+MOST_NAMED = 6
 
 
 @click.command("show")
@@ -50,6 +53,8 @@ def command(run: str, store_dir: str, rows: bool, as_json: bool) -> None:
     folded(f"  {record.started} to {record.ended}, attempt {record.attempt}, digest {record.digest[:16]}, promise {record.promise}, trace {record.trace}")
     if record.figures:
         figures_table([record])
+        for line in _not_finite(store, record):
+            folded(f"  {line}")
     columns((f"  {k}", f"{v:.4g} s") for k, v in sorted(record.timings.items()))
     for key, value in sorted(record.provenance.items()):
         folded(f"  {key}: {json.dumps(value)}")
@@ -59,3 +64,15 @@ def command(run: str, store_dir: str, rows: bool, as_json: bool) -> None:
     if record.status is not Status.OK and errors.exists():
         lines = errors.read_text(errors="replace").splitlines()[-STDERR_LINES:]
         click.echo("\n".join(["error stream, last lines:", *(f"  {line}" for line in lines)]))
+
+
+def _not_finite(store: Store, record: RunRecord) -> Iterator[str]:
+    """Yield for each figure that values which are no finite numbers went into how many those are, and of which items."""
+    from sfumato.stats import item_values
+
+    for figure in record.figures:
+        if not math.isfinite(figure.value + (figure.sd or 0.0)):  # a trimmed mean may be finite where values are not
+            broken = [k for k, value in item_values(store.rows(record.run_id), figure.name) if not math.isfinite(value)]
+            named = ", ".join(map(str, broken[:MOST_NAMED])) + (", …" if len(broken) > MOST_NAMED else "")
+            if broken:
+                yield f"{figure.name}: {len(broken)} of {figure.n} values not finite (item{'s' * (len(broken) > 1)} {named})"
