@@ -12,6 +12,7 @@ from sfumato_cpto.driver import Driver
 from sfumato_cpto.simulator.geometry import corners
 from sfumato_cpto.simulator.world import Scene, World
 
+FLOOR = 1e-5  # of residuals in the plot; a bound that nothing touches has residual 0
 COLOURS = ("#d1495b", "#edae49", "#00798c", "#66a182", "#7b5ea7", "#2e4057")
 
 
@@ -98,7 +99,7 @@ def animate(
         if len(frame["candidates"]):
             axes.plot(*frame["shared"], color="black", lw=4, solid_capstyle="round", zorder=6)
         shape = corners(ego[None, :2], ego[None, 2], np.array([scene.size]))[0]
-        axes.add_patch(Polygon(shape, facecolor="#00798c", edgecolor="white", zorder=7))
+        axes.add_patch(Polygon(shape, facecolor="#8fc1c9", edgecolor="white", zorder=4.5))
         axes.set_title(
             f"{scene.kind}   t = {frame['time']:.1f} s   v = {ego[3]:.1f} m/s   {frame['status'].lower().replace('_', ' ')}",
             fontsize=9,
@@ -118,7 +119,7 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>__TITLE__</title>
 <style>body{font:14px sans-serif;background:#fff;margin:1em}canvas{border:1px solid #ccc;width:100%;max-width:900px}
 input{width:60%}</style><h3>__TITLE__</h3><canvas id="c" width="900" height="460"></canvas><br>
 <button id="b">pause</button> <input id="s" type="range" min="0" value="0"> <span id="t"></span>
-<p>Candidates by hypothesis (thin), consensus segment (thick), hidden lane parts (grey), phantoms (rings).</p>
+<p>Light blue: the vehicle. Thin lines: candidates, one colour a hypothesis. Thick: the segment they share, which is driven. Grey: where somebody could be hidden; rings: phantoms, the hidden users that are planned for.</p>
 <script>const D=__DATA__,C=__COLOURS__,c=document.getElementById('c'),g=c.getContext('2d'),s=document.getElementById('s');
 s.max=D.frames.length-1;let k=0,run=true;const W=60,Z=900/W;
 function P(f,p){return [(p[0]-f.ego[0]+0.35*W)*Z,230-(p[1]-f.ego[1])*Z]}
@@ -129,7 +130,7 @@ D.roads.forEach(r=>line(f,r,46,'#dcd8cf'));D.walls.forEach(w=>line(f,w,6,'#3a3a3
 f.shadows.forEach(q=>line(f,q,1,'rgba(58,58,58,.35)',true));
 f.users.forEach(u=>line(f,u.p,1,u.s?'#5b7083':'#b9b4aa',true));
 f.phantoms.forEach(p=>{const q=P(f,p);g.beginPath();g.arc(q[0],q[1],10,0,7);g.lineWidth=2;g.strokeStyle='#d1495b';g.stroke()});
-f.candidates.forEach((l,i)=>line(f,l,1.5,C[i%C.length]));line(f,f.shared,5,'#000');line(f,f.body,1,'#00798c',true);
+line(f,f.body,1,'#8fc1c9',true);f.candidates.forEach((l,i)=>line(f,l,1.8,C[i%C.length]));line(f,f.shared,5,'#000');
 document.getElementById('t').textContent=f.time.toFixed(1)+' s, '+f.ego[3].toFixed(1)+' m/s, '+f.status;s.value=k}
 s.oninput=()=>{k=+s.value;draw()};document.getElementById('b').onclick=e=>{run=!run;e.target.textContent=run?'pause':'play'};
 setInterval(()=>{if(run){k=(k+1)%D.frames.length;draw()}},100);draw()</script>"""
@@ -168,7 +169,7 @@ def page(scene: Scene, frames: list[dict[str, Any]], path: str | Path) -> Path:
 
 
 def convergence(path: str | Path, n_candidates: int = 5, iterations: int = 200, seed: int = 0) -> Path:
-    """Write a plot of the ADMM's residuals over the iterations on a random scene. Raises: ImportError without matplotlib."""
+    """Write a plot of the ADMM's residuals over the iterations on a random dense scene. Raises: ImportError without matplotlib."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -181,7 +182,7 @@ def convergence(path: str | Path, n_candidates: int = 5, iterations: int = 200, 
 
     solver = CPTOSolver(PlannerSettings(bounds=BOUNDS))
     t = solver.transcription
-    problem = solver.build(*scene(np.random.default_rng(seed), n_candidates))
+    problem = solver.build(*scene(np.random.default_rng(seed), n_candidates, dense=True))
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
     for panel, rho in zip(panels, (5.0, 50.0), strict=True):
         from attrs import evolve
@@ -193,10 +194,10 @@ def convergence(path: str | Path, n_candidates: int = 5, iterations: int = 200, 
         for k, name in enumerate(admm.RESIDUALS):
             values = np.array(history)[:, k]
             if values.max() > 0.0:
-                panel.semilogy(np.maximum(values, 1e-12), label=name, lw=1.2)
+                panel.semilogy(np.maximum(values, FLOOR), label=name, lw=1.2)
         panel.set_title(f"obstacle penalty {rho:g}", fontsize=9)
         panel.set_xlabel("iteration")
-    panels[0].set_ylabel("largest residual")
+    panels[0].set_ylabel(f"largest residual (at least {FLOOR:g} is shown)")
     panels[0].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(str(path), dpi=110)

@@ -58,6 +58,6 @@ def film(family: str, output: str, seed: int, seconds: float) -> None:
     scene = getattr(scenes, family.replace("-", "_"))(rng)
     scene = attrs.evolve(scene, max_time=min(scene.max_time, seconds))
     html = output.endswith(".html")
-    frames = record(scene, Driver(CPTOSolver()), rng, every=1 if html else 2)
+    frames = record(scene, Driver(CPTOSolver(), certified=True), rng, every=1 if html else 2)
     path = page(scene, frames, output) if html else animate(scene, frames, output, fps=5)
     click.echo(f"{len(frames)} frames of {scene.kind} in {path}")

@@ -261,7 +261,11 @@ class PlannerConfig:
         """Return the settings of the planner beneath."""
         stages = []
         for stage in PlannerSettings().stages:
-            rhos = {f.name: self.penalty * getattr(stage, f.name) for f in attrs.fields(Stage) if f.name != "iterations"}
+            rhos = {
+                f.name: self.penalty * getattr(stage, f.name)
+                for f in attrs.fields(Stage)
+                if f.name != "iterations"
+            }
             stages.append(attrs.evolve(stage, **rhos))
         return PlannerSettings(
             kernel=self.kernel, shared_points=self.shared_points, n_samples=self.n_samples,

@@ -16,7 +16,7 @@ WIDTH, HEIGHT = 760, 300
 REACH = {"occluded-intersection": 36.0, "occluded-pedestrian": 30.0}  # m shown to either side of the vehicle
 FAR = 55.0
 MAX_FRAMES = 120
-HUES = PALETTE[1:4] + PALETTE[5:7]
+HUES = PALETTE[1:4] + PALETTE[6:7]
 
 
 def scene(view: RunView) -> list[Any]:
@@ -150,11 +150,11 @@ def _frame(
                     "#8a8f94",
                 )
             )
+    parts.append(box(cx, cy, ego[t, 3], *size, PALETTE[5]))
     for i, curve in enumerate(seen["curves"]):
         if np.isfinite(curve).all():
-            # Blue is the vehicle's, so hypotheses begin with the second colour.
+            # Blues are the vehicle's, so hypotheses begin with the second colour.
             parts.append(line(curve.T, f'stroke="{HUES[i % len(HUES)]}" stroke-width="1.8"'))
-    parts.append(box(cx, cy, ego[t, 3], *size, PALETTE[0]))
     if seen["segments"].size and np.isfinite(seen["segments"]).all():
         parts.append(
             line(seen["segments"].T, 'stroke="currentColor" stroke-width="5" stroke-linecap="round"')
