@@ -6,7 +6,19 @@ import time
 import numpy as np
 import pytest
 
-from sfumato_vopp import POMCP, VOPP, BeliefError, DESPOTConfig, ModelError, POMCPConfig, PORPPConfig, RockSample, SearchConfig, Tiger
+from sfumato_vopp import (
+    POMCP,
+    VOPP,
+    BeliefError,
+    DESPOTConfig,
+    ModelError,
+    POMCPConfig,
+    PORPPConfig,
+    RockSample,
+    SearchConfig,
+    TabularModel,
+    Tiger,
+)
 
 LISTEN, OPEN_LEFT, OPEN_RIGHT = 0, 1, 2
 
@@ -168,3 +180,17 @@ def test_a_horizon_given_to_plan_may_be_longer_than_the_settings_one(rng) -> Non
     belief = np.array([[0], [1]])
     depths = [len(VOPP(Tiger(), config, backend="numpy").plan(belief, horizon=h).stats.depth_histogram) for h in (2, None, 8)]
     assert depths == [3, 4, 9]
+
+
+def test_a_repair_that_costs_now_and_pays_later_is_found() -> None:
+    # A machine earns 30 while whole and nothing once broken; mending costs 110 and is worth 30 / (1 - 0.95) less that.
+    run, mend = np.array([[0.95, 0.05], [0.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
+    model = TabularModel(
+        [run, mend], np.ones((2, 2, 1)), np.array([[30.0, 0.0], [-35.0, -110.0]]), np.array([1.0, 0.0]), 0.95, np.zeros(2, bool)
+    )
+    broken = np.ones((1, 1), np.int64)
+    for seed in range(5):
+        planner = VOPP(model, SearchConfig(max_episodes=20_000, n_episodes=200), np.random.default_rng(seed))
+        assert planner.plan(broken).action == 1
+    hasty = VOPP(model, SearchConfig(max_episodes=20_000, n_episodes=200, root_mixing=0.0), np.random.default_rng(0))
+    assert hasty.plan(broken).action == 0

@@ -67,7 +67,8 @@ class SearchConfig(_Budget):
         initial_preference: "leaf" starts a node's preferences at its leaf estimate less log|A|/η, so that its value does
             not jump when it is expanded; "constant" starts all at ``initial_constant`` (the authors' code: 1/|A|).
         initial_constant: see ``initial_preference``; reward.
-        root_mixing: probability of a uniform action at the root.
+        root_mixing: probability of a uniform action at the root. Without any, an action that costs now and pays later is
+            judged by the first, shortest episodes, which see only the cost, and may never be tried again.
         clip: preferences are kept within clip/η of the node's best, so that no exponential underflows to NaN.
         storage: "dense" keeps a row of |A| at each expanded node, "sparse" only the actions tried; None: dense up to 64
             actions.
@@ -91,7 +92,7 @@ class SearchConfig(_Budget):
     subtract: Literal["tried", "all"] = attrs.field(default="tried", validator=v.in_(("tried", "all")))
     initial_preference: Literal["leaf", "constant"] = attrs.field(default="leaf", validator=v.in_(("leaf", "constant")))
     initial_constant: float = 0.0
-    root_mixing: float = attrs.field(default=0.0, validator=[v.ge(0), v.le(1)])
+    root_mixing: float = attrs.field(default=0.05, validator=[v.ge(0), v.le(1)])
     clip: float = attrs.field(default=80.0, validator=_positive)
     storage: Literal["dense", "sparse"] | None = attrs.field(default=None, validator=v.optional(v.in_(("dense", "sparse"))))
     n_threads: int = attrs.field(default=1, validator=[v.instance_of(int), v.ge(1), v.le(256)])

@@ -19,13 +19,13 @@ import torch
 
 from sfumato_vopp.config import SearchConfig
 from sfumato_vopp.counter import SLOTS_PER_STEP
-from sfumato_vopp.ops_torch import GAMMA, TorchDraws, mix64, signed
+from sfumato_vopp.ops_torch import GAMMA, TorchDraws, check_types, mix64, signed
 
 __all__ = ["Carry", "Index", "Level", "Rules", "advance", "arrive", "back_up", "find_or_add"]
 
 #: Fills the unused part of an index; no real key reaches it.
 NO_KEY = (1 << 63) - 1
-FULL, COLLISION, BAD_REWARD, BAD_OBSERVATION = 1, 2, 4, 8
+FULL, COLLISION, BAD_REWARD, BAD_OBSERVATION, BAD_STATE = 1, 2, 4, 8, 16
 
 
 @attrs.frozen(eq=False)
@@ -225,8 +225,12 @@ def advance(rules: Rules, level: Any, below: Any, carry: Carry, is_root: bool, i
     draws = TorchDraws(carry.streams, 1, SLOTS_PER_STEP)
     actions = choose(rules, level, carry, draws.random(), is_root)
     out = model.step(carry.states, actions, draws)
+    check_types(model, out, len(nodes))
     rewards = torch.where(alive, out.rewards.double(), 0.0)
     bad = torch.where(torch.isfinite(rewards).all(), 0, BAD_REWARD)
+    if out.states.is_floating_point():
+        sound = torch.isfinite(out.states).all(1) | ~alive | out.terminal
+        bad = bad | torch.where(sound.all(), 0, BAD_STATE)
     observations = torch.where(alive, out.observations, 0)
     if model.n_observations is not None:
         inside = (observations >= 0) & (observations < model.n_observations)

@@ -14,10 +14,10 @@ import torch
 
 from sfumato_vopp.counter import CounterDraws
 from sfumato_vopp.errors import ModelError
-from sfumato_vopp.model import Model, Step
+from sfumato_vopp.model import Model, Step, check_step
 from sfumato_vopp.search_array import ArrayTree
 
-__all__ = ["GAMMA", "TorchDraws", "TorchOps", "TorchTree", "mix64", "signed"]
+__all__ = ["GAMMA", "TorchDraws", "TorchOps", "TorchTree", "check_types", "mix64", "signed"]
 
 
 def signed(value: int) -> int:
@@ -175,6 +175,7 @@ class _Bridge:
             states.cpu().numpy(), actions.cpu().numpy(), rng.on_numpy() if isinstance(rng, TorchDraws) else rng
         )
         ops = self._ops
+        check_step(self._model, out, len(states))
         terminal = torch.as_tensor(np.asarray(out.terminal, bool), device=ops.device)
         states = torch.as_tensor(np.asarray(out.states), device=ops.device)
         return Step(states, ops.ids(out.observations), ops.floats(out.rewards), terminal)
@@ -206,11 +207,26 @@ class TorchTree(ArrayTree):
         return torch.cat([torch.as_tensor(part, device=self._ops.device) for part in parts])
 
     def _check(self, out: Step, n: int) -> None:
-        for name, value in (("observations", out.observations), ("rewards", out.rewards), ("terminal", out.terminal)):
-            if tuple(value.shape) != (n,):
-                raise ModelError(f"step should return {name} of shape {(n,)}, got {tuple(value.shape)}")
+        if not self._native:
+            return  # checked on the host, before anything was converted
+        check_types(self._model, out, n)
         if not bool(torch.isfinite(out.rewards).all()):
             raise ModelError("step should return finite rewards, got NaN or infinity; check the model")
+        if out.states.is_floating_point() and not bool(torch.isfinite(out.states[~out.terminal]).all()):
+            raise ModelError("step should return finite states, got NaN or infinity in at least one row; check the model")
         limit = self._model.n_observations
         if limit is not None and n and not bool(((out.observations >= 0) & (out.observations < limit)).all()):
             raise ModelError(f"step should return observations in 0 … {limit - 1}; set n_observations = None for any number")
+
+
+def check_types(model: Model, out: Step, n: int) -> None:
+    """Raise ModelError where shapes or dtypes of a step on tensors are wrong; looks at no content."""
+    if tuple(out.states.shape) != (n, model.state_width):
+        raise ModelError(f"step should return states of shape {(n, model.state_width)}, got {tuple(out.states.shape)}")
+    for name, value in (("observations", out.observations), ("rewards", out.rewards), ("terminal", out.terminal)):
+        if tuple(value.shape) != (n,):
+            raise ModelError(f"step should return {name} of shape {(n,)}, got {tuple(value.shape)}")
+    if out.observations.is_floating_point() or out.observations.dtype == torch.bool:
+        raise ModelError(f"step should return whole-number observations, got dtype {out.observations.dtype}")
+    if out.terminal.dtype != torch.bool:
+        raise ModelError(f"step should return terminal flags of dtype bool, got {out.terminal.dtype}")

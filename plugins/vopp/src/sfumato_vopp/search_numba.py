@@ -26,7 +26,7 @@ from sfumato_vopp.numba_cache import with_disk_cache
 
 __all__ = ["ACTION", "BELIEF", "backup", "child_slot", "forward_kernel", "rehash"]
 
-OK, FULL, BAD_REWARD, BAD_OBSERVATION = 0, 1, 2, 3
+OK, FULL, BAD_REWARD, BAD_OBSERVATION, NOT_WHOLE, BAD_STATE = range(6)
 N_BELIEFS, N_ACTIONS, HASH_MASK, EPISODE, N_VISITED, STEPS, N_ROWS, N_SLOTS, WHICH_ACTION, WHICH_OBSERVATION = range(10)
 #: What ``row`` says of a belief without an index: a leaf, opened in this iteration, opened before.
 LEAF, FRESH, LISTED = -1, -2, -3
@@ -244,6 +244,18 @@ def forward_kernel(model: CompiledModel) -> Any:
                     counters[WHICH_ACTION], counters[WHICH_OBSERVATION] = a, o
                     code = 3
                     break
+                # Nothing is left of these two checks where the numbers are whole by type.
+                if o != np.int64(o):
+                    counters[WHICH_ACTION] = a
+                    code = 4
+                    break
+                if not ended:
+                    for j in range(width):
+                        if S[0, j] - S[0, j] != 0:
+                            counters[WHICH_ACTION] = a
+                            code = 5
+                    if code != 0:
+                        break
                 if e < 0:
                     e = n_acts
                     n_acts += 1

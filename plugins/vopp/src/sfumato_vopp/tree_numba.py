@@ -23,6 +23,16 @@ def longer(array: Array, size: int) -> Array:
     return out
 
 
+def apart(rows: int, width: int, dtype: Any) -> Array:
+    """Return zeros [rows, width] with a cache line or two to themselves on either side.
+
+    What a kernel writes at every draw must not share a line with the like of another thread's tree: small arrays made one
+    after the other lie side by side, and each write would then take the line away from the other core.
+    """
+    aside = -(-256 // (width * np.dtype(dtype).itemsize))
+    return np.zeros((rows + 2 * aside, width), dtype)[aside : aside + rows]
+
+
 class NumbaTree:
     """A tree in arrays and the two kernels that work on it.
 
@@ -40,9 +50,9 @@ class NumbaTree:
             _KERNELS[key] = k.forward_kernel(compiled)
         self._forward = _KERNELS[key]
         self._A = model.n_actions
-        self._counters = np.zeros(16, np.int64)
-        self._scratch = np.zeros((1, model.state_width), model.state_dtype)
-        self._stream = np.zeros(1, np.uint64)
+        self._counters = apart(16, 1, np.int64)[:, 0]
+        self._scratch = apart(1, model.state_width, model.state_dtype)
+        self._stream = apart(1, 1, np.uint64)[:, 0]
         self._leaf = config.initial_preference == "leaf"
         self._prior = 0.0 if self._leaf else config.initial_constant
         self.overflow = False
@@ -146,7 +156,7 @@ class NumbaTree:
         """Run one iteration: n_episodes of the given length, then the backup. Returns the episodes that were run.
 
         Raises:
-            ModelError: a reward that is not finite, or an observation out of range.
+            ModelError: a reward or a state that is not finite, or an observation that is not whole or out of range.
         """
         c, m, counters = self._config, self._compiled, self._counters
         counters[k.EPISODE] = 0
@@ -173,6 +183,15 @@ class NumbaTree:
             raise ModelError(
                 f"expected observations in 0 … {n_observations - 1}, got {int(counters[k.WHICH_OBSERVATION])} after action "
                 f"{int(counters[k.WHICH_ACTION])}; set n_observations = None when any number may come"
+            )
+        if code == k.NOT_WHOLE:
+            raise ModelError(
+                f"expected whole-number observations, got another after action {int(counters[k.WHICH_ACTION])}; let step return "
+                "an integer"
+            )
+        if code == k.BAD_STATE:
+            raise ModelError(
+                f"expected finite states, got NaN or infinity after action {int(counters[k.WHICH_ACTION])}; check the model's step"
             )
         k.backup(
             counters, self._visited, c.backup == "tree", iteration, self._A, self.eta, self._model.discount,

@@ -229,6 +229,8 @@ class FixedTree:
         self._used = list(zip(used[::2], used[1::2], strict=True))
         if flags & f.BAD_REWARD:
             raise ModelError("step should return finite rewards, got NaN or infinity; check the model")
+        if flags & f.BAD_STATE:
+            raise ModelError("step should return finite states, got NaN or infinity in at least one row; check the model")
         if flags & f.BAD_OBSERVATION:
             limit = self._model.n_observations
             assert limit is not None
