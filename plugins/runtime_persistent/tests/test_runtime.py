@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from sfumato.errors import ProtocolError
 from sfumato.protocols import Episode
 from sfumato.records import Start, Step
 from sfumato_runtime_persistent import PersistentConfig, PersistentPython
@@ -98,6 +99,34 @@ def test_the_end_of_the_episode_passes_through_and_later_calls_do_not(played):
     step = session.step("finish()\ntry: add(1)\nexcept RuntimeError as e: print(e)")
     assert step.terminated and step.over and step.observation == "the episode is over"
     assert native.total == 0
+
+
+def test_an_action_after_the_end_is_an_error(played, runtime):
+    """However the episode ended; its code could reach nothing."""
+    _, session, _ = played
+    session.step("finish()")
+    with pytest.raises(ProtocolError, match="after the episode was over"):
+        session.step("print(1)")
+    native = Counter()
+    native.reset = lambda: Start("", {**PUBLIC, "max_turns": 1})
+    with runtime.open(native, Ctx()) as session:
+        session.reset()
+        session.step("print(1)")
+        with pytest.raises(ProtocolError, match="after the episode was over"):
+            session.step("print(1)")
+
+
+def test_a_second_reset_ends_the_first_process(runtime):
+    """Else it lives as long as the program."""
+    with runtime.open(Counter(), Ctx()) as session:
+        session.reset()
+        first = session._turns
+        closed = []
+        first.close = lambda: closed.append(True)
+        session.reset()
+        assert closed == [True]
+        assert session.step("print(add(2))").observation == "2"
+        type(first).close(first)
 
 
 def test_max_turns_truncates(runtime):

@@ -20,6 +20,7 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         version=1,
         summary="One Python process for an episode: what an action binds, the next one finds",
         source="arXiv:2603.01209",
+        sample={"packages": ()},  # warming up pandas takes seconds
     )
 
 

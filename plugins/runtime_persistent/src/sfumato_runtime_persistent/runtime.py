@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from sfumato.errors import ProtocolError
 from sfumato.protocols import Context, Episode
 from sfumato.records import Start, Step
 from sfumato_runtime_persistent.config import PersistentConfig
@@ -70,6 +71,7 @@ class CodeEpisode(Episode[str, Any]):
         self._max_turns: int | None = None
         self._last: Step[Any] | None = None
         self._reward = 0.0
+        self._over = False
 
     def reset(self) -> Start[str]:
         """Begin; what the runtime adds to `public` is under "runtime", the first visibility cue under "cue".
@@ -84,6 +86,7 @@ class CodeEpisode(Episode[str, Any]):
                 "code-acting task, or the runtime 'direct'."
             )
         self._max_turns = public.get("max_turns")
+        self.close()  # of a first reset, where the task allows a second
         self._turns = Turns(
             self._interpreter,
             self._config,
@@ -99,9 +102,14 @@ class CodeEpisode(Episode[str, Any]):
         return Start(start.observation, {**public, "runtime": self._turns.public, "cue": cue})
 
     def step(self, action: Any) -> Step[str]:
-        """Run one action. The reward is the sum of what its tool calls earned."""
+        """Run one action. The reward is the sum of what its tool calls earned.
+
+        Raises ProtocolError after the end: code that is run then could reach nothing.
+        """
         if self._turns is None:
             raise RuntimeError("step was called before reset")
+        if self._over:
+            raise ProtocolError(f"runtime {NAME}: step was called after the episode was over. Open a new one.")
         self._reward = 0.0
         turn = self._turns.act(action)
         last = self._last
@@ -109,6 +117,7 @@ class CodeEpisode(Episode[str, Any]):
         truncated = last is not None and bool(last.truncated)
         if not terminated and self._max_turns is not None and len(self._turns.account) >= self._max_turns:
             truncated = True
+        self._over = terminated or truncated
         return Step(turn.observation, self._reward, terminated, truncated, turn.info)
 
     def truth(self) -> Mapping[str, Any] | None:

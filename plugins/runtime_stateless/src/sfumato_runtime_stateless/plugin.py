@@ -20,6 +20,7 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         version=1,
         summary="A fresh Python process for every action: nothing survives but what reached the task",
         source="arXiv:2603.01209",
+        sample={"packages": ()},  # warming up pandas takes seconds
     )
 
 
