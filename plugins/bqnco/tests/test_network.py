@@ -22,7 +22,7 @@ def random_tokens(config, batch=2, n=9):
     torch.manual_seed(0)
     valid = torch.ones(batch, n, dtype=torch.bool)
     valid[1, -2:] = False
-    matrix = torch.rand(batch, n, n) if config.problem == "atsp" else None
+    matrix = torch.rand(batch, 2, n, n) if config.problem == "atsp" else None
     xy = None if config.problem in ("kp", "atsp") else torch.rand(batch, n, 2) * 3
     return Tokens(torch.rand(batch, n, n_features(config)), valid, xy, matrix)
 

@@ -226,3 +226,34 @@ def test_a_customer_that_no_vehicle_can_serve_is_named_with_its_line(tmp_path):
         path.write_text(early)
         with pytest.raises(InstanceError, match=f"t.txt:{line}: expected a customer that a vehicle"):
             read(path)
+
+
+_HEAD = "NAME : x\nTYPE : {0}\nDIMENSION : {1}\nEDGE_WEIGHT_TYPE : EUC_2D\n"
+_FAULTS = {
+    "huge.tsp": (_HEAD.format("TSP", 10**12) + "NODE_COORD_SECTION\n1 0 0\n2 1 1\nEOF\n", r":3: expected a DIMENSION"),
+    "far.tsp": (_HEAD.format("TSP", 2) + "NODE_COORD_SECTION\n1 0 0\n2 1e300 1\nEOF\n", r":7: expected a coordinate of at most"),
+    "cap.vrp": (
+        _HEAD.format("CVRP", 1) + "CAPACITY : -6\nNODE_COORD_SECTION\n1 0 0\nDEMAND_SECTION\n1 0\nDEPOT_SECTION\n1\n-1\nEOF\n",
+        r":5: expected CAPACITY of at least 1",
+    ),
+    "empty.json": ('{"problem": "kp", "value": [], "weight": [], "limit": 1}', "at least one node or item"),
+    "limits.json": ('{"problem": "kp", "value": [1], "weight": [1], "limit": [1, 2]}', "one number for 'limit'"),
+    "kind.json": ('{"problem": "tsp", "xy": [[0, 0], [1, 1]], "weight_type": "FOO"}', "expected weight_type"),
+    "matrix.json": ('{"problem": "tsp", "xy": [[0, 0], [1, 1]], "weight_type": "EXPLICIT"}', "the key 'matrix'"),
+    "far.json": ('{"problem": "tsp", "xy": [[0, 0], [1e300, 1]]}', "numbers of at most"),
+}  # fmt: skip
+_SOLOMON = "R\n\nVEHICLE\nNUMBER CAPACITY\n 5 {0}\n\nCUSTOMER\nCUST NO. XCOORD. YCOORD. DEMAND READY DUE SERVICE\n{1}\n1 1 1 3 0 50 {2}\n"
+_FAULTS |= {
+    "capacity.txt": (_SOLOMON.format(-1, "0 0 0 0 0 100 0", 1), ":5: expected a capacity of at least 1"),
+    "depot.txt": (_SOLOMON.format(9, "0 0 0 5 0 100 0", 1), ":9: expected demand 0 at the depot"),
+    "service.txt": (_SOLOMON.format(9, "0 0 0 0 0 100 0", -1), ":10: expected a service time of at least 0"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(_FAULTS))
+def test_faults_found_by_attack_are_typed_errors(tmp_path, name):
+    """Each of these crashed or passed in silence once."""
+    text, message = _FAULTS[name]
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InstanceError, match=message):
+        read(tmp_path / name)

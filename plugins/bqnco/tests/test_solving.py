@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from sfumato_bqnco import generate, weights
+from sfumato_bqnco import generate, methods, weights
 from sfumato_bqnco.decode import Scorer
 from sfumato_bqnco.env import environment
 from sfumato_bqnco.errors import BqncoError, InstanceError, WeightsError
@@ -217,3 +217,49 @@ def test_pictures_are_drawn(tmp_path):
     matrix = Instance("atsp", "m", "EXPLICIT", matrix=np.ones((3, 3)))
     with pytest.raises(BqncoError, match="coordinates"):
         draw_solution(matrix, [0, 1, 2], tmp_path / "b.svg")
+
+
+@pytest.mark.parametrize("problem", ["tsp", "cvrp", "op"])
+def test_the_network_steps_back_when_its_first_pass_shows_it_would_be_late(problem):
+    """The estimate is measured on the instance itself, so no constant of another machine can overrun the limit."""
+    from sfumato_bqnco.solving import _Run
+
+    item = from_arrays(problem, generate.random_set(problem, np.random.default_rng(0), 1, 30), 0)
+    run = _Run(item, 10.0, np.random.default_rng(0), None)
+    assert not run.policy(None, 1, share=0.0, most=0.0)
+    assert run.best is None and "left out: construction would take about" in run.log[-1].remark
+    assert run.policy(None, 1, share=0.0, most=1e9) and run.best is not None
+
+
+def test_time_windows_with_thousands_of_customers_have_a_quick_construction():
+    """Serving whoever can be served soonest is on time everywhere; a customer out of reach is a clear error."""
+    import attrs
+
+    item = from_arrays("cvrptw", generate.random_set("cvrptw", np.random.default_rng(0), 1, 300), 0)
+    plan = methods.run("time-nearest", item, 0.0, np.random.default_rng(0))
+    assert objective(item, plan) > 0
+    late = item.windows.copy()
+    late[5] = (0.0, 0.0)
+    with pytest.raises(BqncoError, match="on time"):
+        methods.run("time-nearest", attrs.evolve(item, windows=late), 0.0, np.random.default_rng(0))
+
+
+def test_pyvrp_is_left_out_where_its_model_would_take_all_the_time():
+    """The construction stands, and the log says why."""
+    item = from_arrays("cvrptw", generate.random_set("cvrptw", np.random.default_rng(0), 1, 400), 0)
+    answer = solve(item, 0.05)
+    assert answer.found_by == "time-insertion"
+    assert any(e.part == "pyvrp" and "left out" in e.remark for e in answer.log)
+
+
+def test_large_orienteering_needs_no_matrix():
+    """3,000 nodes by distances on the fly: feasible, and the same greedy answer as with the matrix."""
+    from sfumato_bqnco.baselines import op_local
+
+    arrays = generate.random_set("op", np.random.default_rng(0), 1, 3000)
+    item = from_arrays("op", arrays, 0)
+    plan = methods.run("prize-greedy", item, 0.0, np.random.default_rng(0))
+    objective(item, plan)
+    metric = item.metric()
+    full = type(metric)("matrix", metric.xy, metric.full())
+    assert plan == op_local.ruin_recreate(full, item.prize, item.limit, np.random.default_rng(0))

@@ -45,7 +45,7 @@ def pad(tokens: Tokens, identifiers: Tensor | None, rows: int, length: int) -> t
         F.pad(tokens.x, flat),
         valid,
         None if tokens.xy is None else F.pad(tokens.xy, flat),
-        None if tokens.matrix is None else F.pad(tokens.matrix, (0, more, 0, more, 0, more_rows)),
+        None if tokens.matrix is None else F.pad(tokens.matrix, (0, more, 0, more, 0, 0, 0, more_rows)),
         None if identifiers is None else F.pad(identifiers, flat),
     )
 

@@ -20,6 +20,7 @@ BASELINES = {
     "density-greedy": "density",
     "knapsack-exact": "knapsack-exact",
     "time-insertion": "time-insertion",
+    "time-nearest": "time-nearest",
     "fast-tsp": "fast-tsp",
     "pyvrp": "pyvrp",
     "hgs": "hgs",

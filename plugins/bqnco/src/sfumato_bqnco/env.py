@@ -284,7 +284,7 @@ class AtspEnv(Environment):
         exact = torch.as_tensor(np.asarray(matrix, dtype=np.float64))
         super().__init__(exact.shape[0], exact.shape[1], seed)
         self.matrix = exact
-        mean = exact.mean((1, 2), keepdim=True).clamp_min(1e-12)
+        mean = exact.abs().mean((1, 2), keepdim=True).clamp_min(1e-12)
         self.scaled = (exact / mean).float()
         noise = np.random.default_rng([seed, 65]).random((self.n, n_identifiers), dtype=np.float32)
         self.noise = torch.from_numpy(noise)
@@ -302,7 +302,7 @@ class AtspEnv(Environment):
     def tokens(self, config: NetworkConfig, state: State, slots: Tensor, valid: Tensor) -> Tokens:
         """See `Environment`; O(K^2) memory a row, because the costs themselves are the input."""
         nodes, valid = self._with_ends(state, slots, valid)
-        return atsp_tokens(self.scaled[state.inst[:, None, None], nodes[:, :, None], nodes[:, None]], valid)
+        return atsp_tokens(config, self.scaled[state.inst[:, None, None], nodes[:, :, None], nodes[:, None]], valid)
 
     def identifiers(self, state: State, slots: Tensor) -> Tensor:
         """See `Environment`."""

@@ -13,7 +13,12 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from .assignment import regrets
 from .config import NetworkConfig
+
+N_ARC_COSTS = 4
+N_ARC_ENDS = 14
+"""Features of an ATSP token: the four costs to and from both ends; relative ones add what `arc_features` says."""
 
 
 @frozen(eq=False)
@@ -21,7 +26,8 @@ class Tokens:
     """What the network reads.
 
     `x`: features [B, N, F]; `valid`: bool [B, N], False on padding; `xy`: coordinates [B, N, 2] in units of the
-    typical spacing (for the distance bias), or None; `matrix`: costs [B, N, N] divided by their mean, or None.
+    typical spacing (for the distance bias), or None; `matrix` [B, C, N, N] or None: costs divided by their mean and, with
+    relative features, the regret of each arc (`assignment`) in the same unit.
     """
 
     x: Tensor
@@ -42,8 +48,8 @@ class Tokens:
 def n_features(config: NetworkConfig) -> int:
     """Number of input features per token under this configuration."""
     if config.features == "absolute":
-        return {"tsp": 2, "cvrp": 4, "op": 4, "kp": 3, "atsp": 0, "cvrptw": 8}[config.problem]
-    return {"tsp": 9, "cvrp": 12, "op": 12, "kp": 7, "atsp": 0, "cvrptw": 20}[config.problem]
+        return {"tsp": 2, "cvrp": 4, "op": 4, "kp": 3, "atsp": N_ARC_COSTS, "cvrptw": 8}[config.problem]
+    return {"tsp": 9, "cvrp": 12, "op": 12, "kp": 7, "atsp": N_ARC_ENDS, "cvrptw": 20}[config.problem]
 
 
 def unit_box(xy: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,10 +220,56 @@ def _relaxation(
     return (denser / capacity[:, None].double().clamp_min(1e-12)).to(density.dtype), price
 
 
-def atsp_tokens(matrix: Tensor, valid: Tensor) -> Tokens:
-    """Tokens of path-ATSP states; `matrix`: costs [B, N, N], origin first, destination second."""
+def atsp_tokens(config: NetworkConfig, matrix: Tensor, valid: Tensor) -> Tokens:
+    """Tokens of path-ATSP states; `matrix`: costs [B, N, N], origin first, destination second.
+
+    The features of tokens and arcs follow from the matrices; the network asks `arc_features` for them.
+    """
     both = valid[:, :, None] & valid[:, None]
     kept = torch.where(both, matrix, torch.zeros_like(matrix))
-    mean = kept.sum((1, 2)) / both.sum((1, 2)).clamp_min(1)
+    mean = kept.abs().sum((1, 2)) / both.sum((1, 2)).clamp_min(1)
     scaled = kept / mean.clamp_min(1e-12)[:, None, None]
-    return Tokens(matrix.new_zeros((*valid.shape, 0)), valid, None, scaled)
+    parts = [scaled]
+    if config.features == "relative":
+        parts.append(torch.from_numpy(regrets(scaled.numpy(), valid.sum(1).numpy())))
+    return Tokens(matrix.new_zeros((*valid.shape, 0)), valid, None, torch.stack(parts, 1))
+
+
+def arc_features(matrix: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """What the costs say of an ATSP state: features of its tokens [B, N, 14] and of its arcs [B, N, N, 6].
+
+    `matrix` [B, 2, N, N]: costs and regrets, origin first, destination second. The unit is the mean cost of the cheapest
+    arcs out of the nodes, which grows as the instance shrinks; only arcs of the tail instance count: none into the origin,
+    out of the destination, or past all the rest.
+    """
+    cost, regret = matrix.unbind(1)
+    n = cost.shape[1]
+    barred = ~(valid[:, :, None] & valid[:, None]) | torch.eye(n, dtype=torch.bool, device=matrix.device)
+    ends = torch.zeros(n, n, dtype=torch.bool, device=matrix.device)
+    ends[1], ends[:, 0] = True, True
+    if n > 2:
+        ends[0, 1] = True
+    allowed = cost.masked_fill(barred | ends, torch.inf)
+    out, into = allowed.amin(2), allowed.amin(1)
+    out = torch.where(out < torch.inf, out, 0.0)
+    into = torch.where(into < torch.inf, into, 0.0)
+    real = valid.to(matrix.dtype) * (~ends[:, 0] | (torch.arange(n, device=matrix.device) == 0)).to(matrix.dtype)
+    # The costs have mean one: a fiftieth of it keeps the unit from vanishing where many arcs are free.
+    unit = (out.clamp_min(0.0) * real).sum(1) / real.sum(1).clamp_min(1.0) + 0.02
+    cost, regret = cost / unit[:, None, None], regret / unit[:, None, None]
+    out, into = out / unit[:, None], into / unit[:, None]
+    size = 0.5 * torch.log1p(cost.clamp_min(0.0))
+    near = torch.exp(-(cost - out[:, :, None]).clamp_min(0.0))
+    fits, roughly = torch.exp(-4.0 * regret), torch.exp(-0.5 * regret)
+    arcs = torch.stack((size, near, fits, size.mT, fits.mT, roughly), -1)
+    count = (valid.sum(1, keepdim=True).to(matrix.dtype).log() / 5.0).expand(-1, n)
+    tokens = torch.stack(
+        (
+            size[:, 0], near[:, 0], fits[:, 0], roughly[:, 0], torch.exp(-16.0 * regret[:, 0]), size[:, :, 1],
+            fits[:, :, 1], roughly[:, :, 1], size[:, :, 0], size[:, 1], 0.5 * torch.log1p(out.clamp_min(0.0)),
+            0.5 * torch.log1p(into.clamp_min(0.0)),
+            torch.exp(-(cost[:, 0] - into).clamp_min(0.0)), count,
+        ),
+        -1,
+    )  # fmt: skip
+    return tokens, arcs

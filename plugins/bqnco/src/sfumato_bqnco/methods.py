@@ -53,7 +53,7 @@ def trivial(instance: Instance) -> Plan | None:
         return list(range(n))
     if problem in ("cvrp", "cvrptw") and n <= 2:
         return [[1]] if n == 2 else []
-    if problem == "op" and n <= 1:
+    if (problem == "op" and n <= 1) or (problem == "kp" and n == 0):
         return []
     return None
 
@@ -133,8 +133,16 @@ def _knapsack(i: Instance, s: float, rng: np.random.Generator, report: Report, c
 
 
 def _time_insertion(i: Instance, s: float, rng: np.random.Generator, report: Report, clock: Clock) -> Plan:
+    return _timed(i, construct.time_insertion)
+
+
+def _time_nearest(i: Instance, s: float, rng: np.random.Generator, report: Report, clock: Clock) -> Plan:
+    return _timed(i, construct.time_nearest)
+
+
+def _timed(i: Instance, build: Any) -> Plan:
     assert i.demand is not None and i.windows is not None and i.service is not None
-    plan = construct.time_insertion(i.metric(), i.demand, i.limit, i.windows, i.service)
+    plan: Plan | None = build(i.metric(), i.demand, i.limit, i.windows, i.service)
     if plan is None:
         raise BqncoError(
             f"{i.name}: expected customers that a vehicle of their own can serve on time, found one that it cannot; "
@@ -168,6 +176,7 @@ METHODS = {
         Method("prize-greedy", ("op",), _op_greedy, False, "insertion by prize per detour"),
         Method("prize-ruin", ("op",), _op_anneal, True, "ruin and recreate with annealing (Numba)"),
         Method("time-insertion", ("cvrptw",), _time_insertion, False, "sequential insertion of Solomon"),
+        Method("time-nearest", ("cvrptw",), _time_nearest, False, "always the customer who can be served soonest"),
         Method("density", ("kp",), _density, False, "greedy by value per weight"),
         Method("knapsack-exact", ("kp",), _knapsack, False, "dynamic programming, exact (Numba)"),
         Method("fast-tsp", ("tsp",), _wrapped(external.fast_tsp), True, "fast-tsp, Or-opt in C++", "fast_tsp",

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import NetworkConfig
-from .features import Tokens, n_features
+from .features import Tokens, arc_features, n_features
 
 _BIAS_DIMS = 3
 
@@ -175,17 +175,18 @@ class _Perceiver(nn.Module):
 class _AtspInput(nn.Module):
     """Embeddings from a cost matrix: identifiers passed once along the outgoing and incoming softmax graphs.
 
-    h_i = Linear[A_out r, A_in r, r_i, c(o, i), c(i, d)] with A_out = softmax(-c / tau) over rows, A_in likewise of
-    the transpose, a learned tau for each of four groups of identifier channels.
+    h_i = Linear[A_out r, A_in r, r_i, f_i] with A_out = softmax(-c / tau) over rows, A_in likewise of the transpose, a
+    learned tau for each of four groups of identifier channels, and features f_i of the token (the costs to and from
+    both ends, or `arc_features`).
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.n_groups = 4
         self.log_tau = nn.Parameter(torch.linspace(-3.0, 0.0, self.n_groups))
-        self.linear = nn.Linear(3 * config.n_identifiers + 4, config.width)
+        self.linear = nn.Linear(3 * config.n_identifiers + n_features(config), config.width)
 
-    def forward(self, matrix: Tensor, valid: Tensor, identifiers: Tensor) -> Tensor:
+    def forward(self, matrix: Tensor, valid: Tensor, identifiers: Tensor, features: Tensor) -> Tensor:
         n = matrix.shape[1]
         blocked = ~valid[:, None, :] | torch.eye(n, dtype=torch.bool, device=matrix.device)
         r = identifiers.unflatten(-1, (self.n_groups, -1)).transpose(1, 2)
@@ -195,8 +196,25 @@ class _AtspInput(nn.Module):
             logits = (-cost[:, None] / tau).masked_fill(blocked[:, None], -1e9)
             return (logits.softmax(-1) @ r).transpose(1, 2).flatten(-2)
 
-        ends = torch.stack((matrix[:, 0], matrix[:, :, 1], matrix[:, :, 0], matrix[:, 1]), -1)
-        return self.linear(torch.cat((mixed(matrix), mixed(matrix.mT), identifiers, ends), -1))
+        return self.linear(torch.cat((mixed(matrix), mixed(matrix.mT), identifiers, features), -1))
+
+
+class _ArcBias(nn.Module):
+    """What the features of an arc add to the attention logits of each head, in every layer: [B, layers, heads, N, N].
+
+    One hidden layer serves all layers of the network, because its N^2 activations are what costs.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        relative = config.features == "relative"
+        self.n_heads = config.n_heads
+        self.hidden = nn.Linear(6 if relative else 2, 16 if relative else 8)
+        self.out = nn.Linear(self.hidden.out_features, config.n_layers * config.n_heads)
+
+    def forward(self, arcs: Tensor) -> Tensor:
+        bias: Tensor = self.out(F.relu(self.hidden(arcs)))
+        return bias.permute(0, 3, 1, 2).unflatten(1, (-1, self.n_heads))
 
 
 class BQNetwork(nn.Module):
@@ -213,11 +231,7 @@ class BQNetwork(nn.Module):
         if c.problem == "atsp":
             self.atsp_input = _AtspInput(c)
             if c.edge_bias:
-                # Pairs of costs in both directions -> one bias a head, in every layer.
-                self.edge = nn.ModuleList(
-                    nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, c.n_heads))
-                    for _ in range(c.n_layers)
-                )
+                self.edge = _ArcBias(c)
         else:
             self.input = nn.Linear(n_features(c), c.width)
         if self.has_ends:
@@ -254,8 +268,14 @@ class BQNetwork(nn.Module):
         c = self.config
         if c.problem == "atsp":
             assert matrix is not None and identifiers is not None
-            full = torch.ones_like(matrix[:, 0], dtype=torch.bool) if valid is None else valid
-            x = self.atsp_input(matrix, full, identifiers)
+            full = torch.ones_like(matrix[:, 0, 0], dtype=torch.bool) if valid is None else valid
+            if c.features == "relative":
+                features, arcs = arc_features(matrix, full)
+            else:
+                cost = matrix[:, 0]
+                features = torch.stack((cost[:, 0], cost[:, :, 1], cost[:, :, 0], cost[:, 1]), -1)
+                arcs = torch.stack((cost, cost.mT), -1)
+            x = self.atsp_input(matrix[:, 0], full, identifiers, features)
         else:
             x = self.input(x)
         if self.has_ends:
@@ -263,15 +283,13 @@ class BQNetwork(nn.Module):
         mask = None if valid is None else valid[:, None, None, :]
         if c.kind == "perceiver":
             return self.head(self.perceiver(x, mask))
+        bias = None
+        if c.problem == "atsp" and c.edge_bias:
+            bias = self.edge(arcs)
+            if mask is not None:
+                bias = bias.masked_fill(~mask[:, None], -torch.inf)
         for i, block in enumerate(self.blocks):
-            here = mask
-            if c.problem == "atsp" and c.edge_bias:
-                assert matrix is not None
-                pair = torch.stack((matrix, matrix.mT), -1)
-                here = self.edge[i](pair).permute(0, 3, 1, 2)
-                if mask is not None:
-                    here = here.masked_fill(~mask, -torch.inf)
-            x = block(x, here, xy if c.distance_bias else None)
+            x = block(x, mask if bias is None else bias[:, i], xy if c.distance_bias else None)
         return self.head(self.norm(x))
 
     @property

@@ -83,7 +83,10 @@ class TspPieces:
 
 @define
 class AtspPieces:
-    """Windows of directed tours. `data`: `matrix` [M, N, N], `tour` int [M, N]. No reversals."""
+    """Windows of directed tours. `data`: `matrix` [M, N, N], `tour` int [M, N].
+
+    A tour run backwards is a tour of the transposed matrix, of the same length: half of the pieces are such.
+    """
 
     config: NetworkConfig
     data: Data
@@ -98,11 +101,15 @@ class AtspPieces:
         tours = self.data["tour"]
         m, n = tours.shape
         which = rng.integers(m, size=batch)
-        at = (rng.integers(n, size=batch)[:, None] + np.arange(n_tokens)) % n
+        back = rng.random(batch) < 0.5
+        step = np.where(back, -1, 1)
+        at = (rng.integers(n, size=batch)[:, None] + step[:, None] * np.arange(n_tokens)) % n
         window = tours[which[:, None], at]
         window = np.concatenate((window[:, :1], window[:, -1:], window[:, 1:-1]), 1)
         matrix = self.data["matrix"][which[:, None, None], window[:, :, None], window[:, None]]
+        matrix = np.where(back[:, None, None], matrix.transpose(0, 2, 1), matrix)
         tokens = atsp_tokens(
+            self.config,
             torch.from_numpy(np.ascontiguousarray(matrix, dtype=np.float32)),
             torch.ones(batch, n_tokens, dtype=torch.bool),
         )

@@ -32,6 +32,7 @@ _BASELINES = (
     ("density-greedy", "KP: greedy by value per weight", "", ""),
     ("knapsack-exact", "KP: dynamic programming, exact", "", ""),
     ("time-insertion", "CVRPTW: sequential insertion", "", ""),
+    ("time-nearest", "CVRPTW: always the customer who can be served soonest", "", ""),
     ("fast-tsp", "TSP: fast-tsp (MIT), Or-opt in C++", "fast-tsp", "fast-tsp"),
     ("pyvrp", "TSP, CVRP, CVRPTW, OP: PyVRP (MIT)", "pyvrp", "pyvrp"),
     ("hgs", "CVRP: HGS-CVRP (MIT) through hygese", "hygese", "hgs"),

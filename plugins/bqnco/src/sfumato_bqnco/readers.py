@@ -28,6 +28,9 @@ _SECTIONS = (
     "DISPLAY_DATA_SECTION", "TOUR_SECTION", "NODE_SEQUENCE_SECTION", "FIXED_EDGES_SECTION",
 )  # fmt: skip
 
+# Distances beyond this are no longer whole in float64.
+_FARTHEST = 1e15
+
 _Line = tuple[int, str]
 
 
@@ -74,6 +77,13 @@ def _number(path: Path, line: int, token: str, what: str) -> float:
         raise _fail(path, line, f"a number for {what}", repr(token), "mend this line") from None
     if not math.isfinite(number):
         raise _fail(path, line, f"a finite number for {what}", token, "mend this line")
+    return number
+
+
+def _coordinate(path: Path, line: int, token: str) -> float:
+    number = _number(path, line, token, "a coordinate")
+    if abs(number) > _FARTHEST:
+        raise _fail(path, line, f"a coordinate of at most {_FARTHEST:g}", token, "squares would overflow: scale it down")
     return number
 
 
@@ -161,6 +171,11 @@ def _read_tsplib(path: Path, lines: list[_Line]) -> Instance:
     n = _whole(path, line, value, "DIMENSION")
     if n < 1:
         raise _fail(path, line, "DIMENSION of at least 1", str(n), "mend this line")
+    longest = max((sum(len(row.split()) for _, row in rows) for rows in sections.values()), default=0)
+    if sections and n > max(longest, 1):
+        # Said before anything of that size is laid out in memory.
+        raise _fail(path, line, f"a DIMENSION that the sections fill (the longest has {longest} values)", str(n),
+                    "mend this line or complete the file")  # fmt: skip
     line, weight_type = need("EDGE_WEIGHT_TYPE")
     weight_type = weight_type.upper()
     if weight_type not in (*_PLANAR, "EXPLICIT"):
@@ -176,7 +191,7 @@ def _read_tsplib(path: Path, lines: list[_Line]) -> Instance:
     if coordinates is not None:
         xy = np.zeros((n, 2))
         for number, node, tokens in _table(path, "NODE_COORD_SECTION", coordinates, n, 2):
-            xy[node] = [_number(path, number, t, "a coordinate") for t in tokens[:2]]
+            xy[node] = [_coordinate(path, number, t) for t in tokens[:2]]
     elif weight_type != "EXPLICIT":
         raise _fail(path, None, "a NODE_COORD_SECTION", "none", "distances of this type need coordinates")
     matrix = _matrix(path, header, sections, n, problem) if weight_type == "EXPLICIT" else None
@@ -186,6 +201,8 @@ def _read_tsplib(path: Path, lines: list[_Line]) -> Instance:
     if problem == "cvrp":
         line, value = need("CAPACITY")
         extra["limit"] = float(_whole(path, line, value, "CAPACITY"))
+        if extra["limit"] < 1:
+            raise _fail(path, line, "CAPACITY of at least 1", value, "mend this line")
         extra["demand"] = _demands(path, sections, n, depot, extra["limit"])
     if problem == "op":
         line, value = need("COST_LIMIT")
@@ -304,13 +321,17 @@ def _read_solomon(path: Path, lines: list[_Line]) -> Instance:
             if len(tokens) != 2:
                 raise _fail(path, number, "number of vehicles and capacity", repr(line), "mend this line")
             capacity = _whole(path, number, tokens[1], "the capacity")
+            if capacity < 1:
+                raise _fail(path, number, "a capacity of at least 1", tokens[1], "mend this line")
             expect_vehicle = False
         elif tokens[0].lstrip("-").replace(".", "", 1).isdigit():
             if len(tokens) != 7:
                 raise _fail(
                     path, number, "7 values: number, x, y, demand, ready, due, service", repr(line), "mend it"
                 )
-            rows.append((number, [_number(path, number, t, "a customer's value") for t in tokens]))
+            places = [_coordinate(path, number, t) for t in tokens[1:3]]
+            first, *rest = (_number(path, number, t, "a customer's value") for t in (tokens[0], *tokens[3:]))
+            rows.append((number, [first, *places, *rest]))
     if capacity is None:
         raise _fail(path, None, "a VEHICLE section with NUMBER and CAPACITY", "none", "add it")
     if not rows:
@@ -326,6 +347,10 @@ def _read_solomon(path: Path, lines: list[_Line]) -> Instance:
             raise _fail(
                 path, number, f"a demand of at most the capacity {capacity}", f"{row[3]:g}", "split it"
             )
+        if not i and row[3]:
+            raise _fail(path, number, "demand 0 at the depot", f"{row[3]:g}", "mend this line")
+        if row[6] < 0:
+            raise _fail(path, number, "a service time of at least 0", f"{row[6]:g}", "mend this line")
         if row[4] > row[5]:
             raise _fail(
                 path, number, "a window that opens before it closes", f"{row[4]:g} to {row[5]:g}", "mend it"
@@ -381,8 +406,15 @@ def _from_mapping(path: Path, content: Any) -> Instance:
             raise _fail(path, None, f"finite numbers in '{key}'", "NaN or infinity", "mend it")
         if key not in ("xy", "matrix") and (array < 0).any():
             raise _fail(path, None, f"numbers of at least 0 in '{key}'", f"{array.min():g}", "mend it")
+        if (key == "limit") != (array.ndim == 0):
+            kind = "one number" if key == "limit" else "a list"
+            raise _fail(path, None, f"{kind} for '{key}'", f"shape {array.shape}", "mend it")
+        if key in ("xy", "matrix") and array.size and np.abs(array).max() > _FARTHEST:
+            raise _fail(path, None, f"numbers of at most {_FARTHEST:g} in '{key}'", f"{np.abs(array).max():g}", "scale it")
         arrays[key] = float(array) if key == "limit" else array
     n = len(arrays[required[problem][0]])
+    if not n:
+        raise _fail(path, None, "at least one node or item", "none", "add some")
     for key, array in arrays.items():
         shape = {"xy": (n, 2), "matrix": (n, n)}.get(key, () if key == "limit" else (n,))
         if np.shape(array) != shape:
@@ -398,6 +430,10 @@ def _from_mapping(path: Path, content: Any) -> Instance:
                         f"{demand[0]:g} and {demand.max():g}", "mend it")  # fmt: skip
         arrays["demand"] = demand.astype(np.int64)
     weight_type = str(content.get("weight_type", "EXPLICIT" if problem == "atsp" else "EXACT_2D"))
+    if weight_type not in (*_PLANAR, "EXPLICIT"):
+        raise _fail(path, None, f"weight_type {', '.join(_PLANAR)} or EXPLICIT", weight_type, "mend it")
+    if weight_type == "EXPLICIT" and problem != "kp" and "matrix" not in arrays:
+        raise _fail(path, None, "the key 'matrix' for EXPLICIT weights", "none", "add it, or leave weight_type out")
     return Instance(problem, str(content.get("name", path.stem)), weight_type, **arrays)
 
 

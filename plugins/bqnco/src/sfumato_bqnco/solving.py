@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from attrs import field, frozen
 
-from . import methods
+from . import methods, rehearsal
 from .errors import BqncoError, InstanceError
 from .instances import Instance, Plan
 from .readers import read
@@ -34,21 +34,33 @@ IMPROVE = {
 }  # fmt: skip
 _POLICY_SHARE = 0.2
 _TORCH_SECONDS = 2.0
+# Seconds of compiling, measured on one core that was free; the network's engine is compiled besides.
+_COMPILING = {"tsp": 5.0, "atsp": 5.0, "cvrp": 7.0, "op": 4.0, "kp": 1.0, "cvrptw": 3.0}
+_COMPILING_ENGINE = 20.0
 # A merged beam of four costs about five greedy constructions and starts re-construct at 3 instead of 10 % (TSP100).
 _POLICY_BEAM = 4
 # HGS needs a second or so before it passes string removals, and a matrix.
 _HGS_LEAST = 1.0
+# Loading OR-Tools takes this long.
+_LOADING = 1.0
 _HGS_MOST = 3000
 # fast-tsp is ahead of our own search from some hundreds of nodes on (n = 1000: 0.1 % shorter in half the CPU time); it
 # needs the whole matrix.
 _FAST_TSP_SIZES = (200, 5000)
 # Farthest insertion is O(N^2) with a large constant: seconds from here on.
 _INSERTION_MOST = 5000
+# Sequential insertion with time windows is O(N^3).
+_TIME_INSERTION_MOST = 1200
+# PyVRP's model is built arc by arc: so many a second.
+_PYVRP_ARCS = 4e5
 
 
 def _policy_seconds(n: int) -> float:
-    """Rough wall seconds of the small network's greedy construction on one core, loading torch included."""
-    return _TORCH_SECONDS + n * min(n, 250) * 1.2e-5
+    """At least so many wall seconds go into the small network's greedy construction, loading torch included.
+
+    It saves loading torch where there is no hope; whether there is time is then measured on the first state.
+    """
+    return _TORCH_SECONDS + n * min(n, 250) * 0.6e-5
 
 
 @frozen
@@ -88,7 +100,8 @@ def solve(
 ) -> Answer:
     """Solve an instance or a file of TSP, ATSP, CVRP, OP, KP or (by PyVRP) CVRPTW.
 
-    `time_limit`: wall seconds; 0 gives a construction, still feasible. `method`: `auto`, `policy`, or a name in
+    `time_limit`: wall seconds; 0 gives a construction, still feasible. The first call of its kind in an installation
+    compiles before this clock starts, and says so (logging, so on the error stream by default). `method`: `auto`, `policy`, or a name in
     `methods.METHODS`. `weights`: a safetensors file instead of the shipped ones. `width`: beam of the policy (0: greedy, or
     4 with `method="policy"` when that leaves most of the time to re-construction).
     `warm_start="pyvrp"` improves the best construction by PyVRP. `on_incumbent(seconds, objective)` hears of each
@@ -100,18 +113,83 @@ def solve(
         raise BqncoError(
             f"expected a time limit of at least 0 seconds, got {time_limit}; pass a positive number"
         )
-    run = _Run(instance, time_limit, np.random.default_rng(seed), on_incumbent)
+    if warm_start not in (None, "pyvrp"):
+        raise BqncoError(f"expected warm_start 'pyvrp' or none, got {warm_start!r}")
     easy = methods.trivial(instance)
+    compiled = 0.0
+    if easy is None:
+        compiled = _rehearse(instance, time_limit, method, weights)
+    run = _Run(instance, time_limit, np.random.default_rng(seed), on_incumbent)
+    if compiled:
+        run.log.append(Entry(0.0, "compiling", None, f"once, {compiled:.1f} s before the clock"))
     if easy is not None:
         run.offer("trivial", easy)
     elif method == "policy":
-        quick = 5 * (_policy_seconds(instance.n) - _TORCH_SECONDS) <= 0.4 * time_limit
-        run.policy(weights, width or (_POLICY_BEAM if quick else 1), share=1.0)
+        run.policy(weights, width, share=1.0)
     elif method != "auto":
         run.method(method)
     else:
         run.auto(weights, width, warm_start)
     return run.answer()
+
+
+def _rehearse(instance: Instance, limit: float, method: str, weights: str | Path | None) -> float:
+    """Run what this call will need on a small piece, if it has not been compiled yet; returns seconds."""
+    problem = instance.problem
+    engine = (method == "policy" or (method == "auto" and not _no_policy(instance, limit, weights))) and (
+        problem not in ("atsp", "cvrptw")
+    )
+    if method not in ("auto", "policy") and methods.method(method, problem).module:
+        return 0.0
+    if problem == "cvrptw" and method == "policy":
+        return 0.0
+    limits = {"tsp": _INSERTION_MOST, "cvrptw": _TIME_INSERTION_MOST}
+    big = instance.n > limits.get(problem, instance.n)
+    kind = instance.metric().kind if problem != "kp" else "none"
+    short = 0.02
+
+    def small() -> None:
+        run = _Run(rehearsal.piece(instance), short, np.random.default_rng(0), None)
+        if big:
+            run.method("nearest-neighbour" if problem == "tsp" else "time-nearest")
+        if method == "auto":
+            run.auto(None, 0, None, classical=True)
+        elif method != "policy":
+            run.method(method)
+        if engine or method == "policy":
+            for width in (1, _POLICY_BEAM):
+                run.policy(weights, width, share=1.0)
+
+    def until_quick() -> None:
+        # Compiling one part uses up the little time of the parts behind it: go on until nothing compiles any more.
+        for _ in range(8):
+            at = time.perf_counter()
+            small()
+            if time.perf_counter() - at < 10.0 * short + 0.3:
+                return
+
+    about = (_COMPILING[problem] if method != "policy" else 2.0) + _COMPILING_ENGINE * engine
+    part = f"{problem} {kind} {method}{' network' * engine}{' big' * big}"
+    return rehearsal.rehearse(part, until_quick, about)
+
+
+def _no_policy(instance: Instance, limit: float, path: str | Path | None) -> str:
+    """Why the default leaves the network out before it has loaded anything; empty when it does not."""
+    if limit <= 0:
+        return "left out: no time"
+    if path is not None:
+        return ""
+    if instance.problem == "kp":
+        return "left out: the exact solver needs no start"
+    needed = _policy_seconds(instance.n)
+    if needed > _POLICY_SHARE * limit:
+        share = f"more than {100 * _POLICY_SHARE:.0f} % of the {limit:g} s"
+        return f"left out: would take at least {needed:.0f} s, {share}"
+    if not (Path(__file__).parent / "weights" / f"{instance.problem}.safetensors").is_file():
+        return f"left out: no trained weights for {instance.problem}"
+    if find_spec("torch") is None:
+        return "left out: torch is not installed (pip install 'sfumato-bqnco[torch]')"
+    return ""
 
 
 class _Run:
@@ -167,17 +245,37 @@ class _Run:
 
         self.offer(name, methods.run(name, self.instance, max(self.left, 0.0), self.rng, report))
 
-    def policy(self, path: str | Path | None, width: int, share: float) -> bool:
-        """The network: construction, then re-construction for `share` of the time; says so when it cannot."""
+    def policy(self, path: str | Path | None, width: int, share: float, most: float = np.inf) -> bool:
+        """The network: construction, then re-construction for `share` of the time.
+
+        `width` 0: a beam where five greedy constructions fit into two fifths of what is left, else greedy. Steps back and
+        says so when greedy construction would take more than `most` seconds by the time of a pass over the first state.
+        """
+        from .env import environment
         from .policy import BQPolicy
 
         began = self.left
         policy = (
             BQPolicy.load(path, self.instance.problem) if path else BQPolicy.shipped(self.instance.problem)
         )
-        arrays = self.instance.arrays()
+        env = environment(policy.problem, self.instance.arrays())
+        state = env.initial()
+        passes = []
+        for _ in range(2 if bool((~state.done).all()) else 0):
+            at = time.perf_counter()
+            policy.scorer(env, state)
+            passes.append(time.perf_counter() - at)
+        # The states shrink, unless the network sees only the nearest nodes of all of them.
+        shrinks = 1.0 if self.instance.n > 2 * policy.scorer.limits.neighbours > 0 else 0.6
+        needed = min(passes, default=0.0) * self.instance.n * shrinks
+        if needed > most:
+            now = time.perf_counter() - self.began
+            remark = f"left out: construction would take about {needed:.1f} s, more than the {most:.1f} s it may"
+            self.log.append(Entry(now, "policy", None, remark))
+            return False
+        width = width or (_POLICY_BEAM if 5 * needed <= 0.4 * self.left else 1)
         result = policy.solve(
-            arrays,
+            env,
             width=width,
             seconds=max(began * share - (began - self.left), 0.0) if began > 0 else None,
             rng=self.rng,
@@ -190,40 +288,29 @@ class _Run:
         self.offer("policy", result.solutions[0])
         return True
 
-    def auto(self, path: str | Path | None, width: int, warm_start: str | None) -> None:
-        """Constructions, then the strongest improvement from the best of them."""
+    def auto(self, path: str | Path | None, width: int, warm_start: str | None, classical: bool = False) -> None:
+        """Constructions (`classical`: without the network's), then the strongest improvement from the best of them."""
         problem = self.instance.problem
         base = CONSTRUCT.get(problem)
         if problem == "tsp" and self.instance.n > _INSERTION_MOST:
             base = "nearest-neighbour"
+        if problem == "cvrptw" and self.instance.n > _TIME_INSERTION_MOST:
+            base = "time-nearest"
         if base:
             self.offer(base, methods.run(base, self.instance, 0.0, self.rng))
         if self.limit <= 0:
             if self.best is None:
                 raise BqncoError(f"{problem} has no construction for a time limit of 0; allow some seconds")
             return
-        if problem == "kp" and path is None:
-            self.log.append(Entry(0.0, "policy", None, "left out: the exact solver needs no start"))
-        else:
+        if not classical:
             self._try_policy(path, max(width, 1))
         improve = IMPROVE[problem]
         if problem == "kp":
             self._knapsack()
             return
         if problem == "cvrptw" or (warm_start == "pyvrp" and problem in ("tsp", "cvrp", "op")):
-            from .baselines.external import pyvrp
-
-            methods.method("pyvrp", problem)
-            name = f"pyvrp from {self.found_by}"
-
-            def report(plan: Plan) -> None:
-                if self.heard:
-                    self.offer(name, plan, note=False)
-
-            self.offer(name, pyvrp(self.instance, max(self.left, 0.01), self.rng, report, start=self.best))
+            self._pyvrp()
             return
-        if warm_start not in (None, "pyvrp"):
-            raise BqncoError(f"expected warm_start 'pyvrp' or none, got {warm_start!r}")
         if problem == "cvrp" and self._hgs():
             return
         low, high = _FAST_TSP_SIZES
@@ -234,25 +321,35 @@ class _Run:
 
     def _try_policy(self, path: str | Path | None, width: int) -> None:
         now = time.perf_counter() - self.began
-        needed = _policy_seconds(self.instance.n)
-        if path is None and needed > _POLICY_SHARE * self.limit:
-            share = f"more than {100 * _POLICY_SHARE:.0f} % of the {self.limit:g} s"
-            self.log.append(Entry(now, "policy", None, f"left out: would take about {needed:.0f} s, {share}"))
+        why = _no_policy(self.instance, self.limit, path)
+        if why:
+            self.log.append(Entry(now, "policy", None, why))
             return
-        if path is None:
-            if not (Path(__file__).parent / "weights" / f"{self.instance.problem}.safetensors").is_file():
-                remark = f"left out: no trained weights for {self.instance.problem}"
-                self.log.append(Entry(now, "policy", None, remark))
-                return
-            if find_spec("torch") is None:
-                remark = "left out: torch is not installed (pip install 'sfumato-bqnco[torch]')"
-                self.log.append(Entry(now, "policy", None, remark))
-                return
         try:
-            # Its construction alone; classical improvement makes better use of what is left.
-            self.policy(path, width, share=0.0)
+            # Its construction alone; classical improvement makes better use of what is left. Loading torch counts.
+            most = np.inf if path else max(2.0 * _POLICY_SHARE * self.limit - now, 0.0)
+            self.policy(path, width, share=0.0, most=most)
         except InstanceError as error:
             self.log.append(Entry(now, "policy", None, f"left out: {error}"))
+
+    def _pyvrp(self) -> None:
+        """PyVRP from the best so far, where building its model leaves time for it; says so when not."""
+        from .baselines.external import pyvrp
+
+        methods.method("pyvrp", self.instance.problem)
+        name = f"pyvrp from {self.found_by}"
+        needed = self.instance.n**2 / _PYVRP_ARCS
+        if needed > 0.7 * self.left:
+            now = time.perf_counter() - self.began
+            remark = f"left out: building its model would take about {needed:.1f} s of the {max(self.left, 0.0):.1f} s left"
+            self.log.append(Entry(now, "pyvrp", None, remark))
+            return
+
+        def report(plan: Plan) -> None:
+            if self.heard:
+                self.offer(name, plan, note=False)
+
+        self.offer(name, pyvrp(self.instance, max(self.left, 0.01), self.rng, report, start=self.best))
 
     def _hgs(self) -> bool:
         """HGS for all the time but a little, where it is installed and there is time for it; says so when not."""
@@ -318,7 +415,10 @@ class _Run:
         except BqncoError as error:
             now = time.perf_counter() - self.began
             self.log.append(Entry(now, "knapsack-exact", None, f"left out: {error}"))
-            if methods.METHODS["cp-sat"].installed:
+            if self.left < _LOADING:
+                remark = f"left out: it wants at least {_LOADING:g} s (here {max(self.left, 0.0):.1f} s)"
+                self.log.append(Entry(now, "cp-sat", None, remark))
+            elif methods.METHODS["cp-sat"].installed:
                 self.offer("cp-sat", methods.run("cp-sat", self.instance, max(self.left, 0.1), self.rng))
             else:
                 self.log.append(Entry(now, "cp-sat", None, "left out: OR-Tools is not installed"))

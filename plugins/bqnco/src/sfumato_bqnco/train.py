@@ -24,6 +24,7 @@ from torch import Tensor
 
 from .buckets import Bucketed
 from .config import NetworkConfig, TrainConfig
+from .features import Tokens
 from .network import BQNetwork
 from .pieces import Data, sampler
 
@@ -65,6 +66,8 @@ class Trainer:
         if initial is not None:
             self.network.load_state_dict(initial.state_dict())
         self.average = {k: p.detach().clone() for k, p in self.network.named_parameters()}
+        self.notes: dict[str, Any] = {}
+        """Whatever else belongs into the checkpoint."""
         self.fabric = fabric
         self.n_processes = 1 if fabric is None else int(fabric.world_size)
         rank = 0 if fabric is None else int(fabric.global_rank)
@@ -97,6 +100,7 @@ class Trainer:
                 {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
             ],
             lr=c.learning_rate,
+            fused=self.device.type == "cuda",
         )
         if not hidden:
             made: list[torch.optim.Optimizer] = [adamw]
@@ -128,41 +132,58 @@ class Trainer:
         return int(self.rng.integers(shortest, longest + 1))
 
     def train_step(self) -> float:
-        """Take one step; returns its loss."""
-        c = self.config
+        """Draw a batch and take one step; returns its loss."""
         k = self.length()
-        tokens, feasible, best = self.pieces.sample(k, max(1, c.tokens_per_step // k), self.piece_rng)
-        tokens = tokens.to(self.device)
+        batch = max(1, self.config.tokens_per_step // k)
+        tokens, feasible, best = self.pieces.sample(k, batch, self.piece_rng)
         identifiers = None
         if self.network_config.problem == "atsp":
             shape = (*tokens.valid.shape, self.network_config.n_identifiers)
-            identifiers = torch.rand(shape, generator=self.noise).to(self.device)
-        along = self.rate(self.step) / c.learning_rate
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * along
-        self.network.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            logits = self.forward(tokens, identifiers)
-        loss = imitation_loss(logits, feasible.to(self.device), best.to(self.device))
-        self.loss = loss.detach().item()
+            identifiers = torch.rand(shape, generator=self.noise)
+        self.loss = self.fit(tokens, identifiers, feasible, best, self.rate(self.step)).item()
+        self.check()
+        return self.loss
+
+    def check(self) -> None:
+        """Raise FloatingPointError when the last loss is not finite."""
         if not math.isfinite(self.loss):
             raise FloatingPointError(
                 f"training: the loss is {self.loss} at step {self.step}; the last checkpoint is sound. Check the labels (a "
                 "row without a feasible optimal option gives infinity) or lower the learning rate"
             )
+
+    def fit(self, tokens: Tokens, identifiers: Tensor | None, feasible: Tensor, best: Tensor, rate: float) -> Tensor:
+        """Take one step on this batch at this learning rate; returns the loss, still on the device.
+
+        A batch whose loss is not finite changes nothing.
+        """
+        tokens = tokens.to(self.device)
+        identifiers = None if identifiers is None else identifiers.to(self.device, non_blocking=True)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * rate / self.config.learning_rate
+        self.network.train()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            logits = self.forward(tokens, identifiers)
+        loss = imitation_loss(
+            logits, feasible.to(self.device, non_blocking=True), best.to(self.device, non_blocking=True)
+        )
+        # Asking a GPU for the value would stop the queue at every step: there the caller checks now and then.
+        if self.device.type == "cpu" and not bool(loss.isfinite()):
+            return loss.detach()
         self.network.zero_grad(set_to_none=True)
         loss.backward() if self.fabric is None else self.fabric.backward(loss)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), c.clip)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         for optimizer in self.optimizers:
             optimizer.step()
         self.step += 1
         # A short memory at first, or the average would remember the random start for long.
-        decay = min(c.ema, (1.0 + self.step) / (10.0 + self.step))
+        decay = min(self.config.ema, (1.0 + self.step) / (10.0 + self.step))
         with torch.no_grad():
-            for name, p in self.network.named_parameters():
-                self.average[name].lerp_(p, 1.0 - decay)
-        return self.loss
+            torch._foreach_lerp_(
+                list(self.average.values()), [p.detach() for p in self.network.parameters()], 1.0 - decay
+            )
+        return loss.detach()
 
     def run(
         self,
@@ -214,6 +235,7 @@ class Trainer:
             "step": self.step,
             "loss": self.loss,
             "cpu_seconds": self.cpu_seconds,
+            "notes": self.notes,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
@@ -264,6 +286,7 @@ class Trainer:
         self.noise.set_state(mine["noise"].cpu())
         self.step, self.loss = int(state["step"]), float(state["loss"])
         self.cpu_seconds = float(state["cpu_seconds"])
+        self.notes = dict(state.get("notes", {}))
 
     def averaged_network(self) -> BQNetwork:
         """A copy of the network that carries the moving average, in evaluation mode."""

@@ -94,5 +94,9 @@ def load(path: str | Path, problem: str | None = None) -> BQNetwork:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise WeightsError(f"{path}: tensors do not fit the configuration in the file: {error}") from error
+        wrong = [line.strip() for line in str(error).splitlines()[1:2]]
+        raise WeightsError(
+            f"{path}: expected tensors that fit the configuration in the file, got others ({' '.join(wrong)[:160]}); they may "
+            "come from another version: train anew with 'sfumato bqnco train'"
+        ) from error
     return network.eval()

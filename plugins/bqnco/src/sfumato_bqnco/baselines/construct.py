@@ -176,3 +176,49 @@ def _time_insertion(metric: Any, demand: Any, capacity: float, windows: Any, ser
             out[n_routes, t] = route[t + 1]
         n_routes += 1
     return n_routes
+
+
+def time_nearest(metric: Metric, demand: Any, capacity: float, windows: Any, service: Any) -> list[list[int]] | None:
+    """Routes of a CVRPTW that always go to the customer who can be served soonest; O(N^2) time, O(N) memory.
+
+    Solomon's time-oriented nearest neighbour with the start of service alone as the measure. None as above.
+    """
+    order, first = np.empty(metric.n - 1, np.int64), np.zeros(metric.n - 1, np.bool_)
+    fine = _time_nearest(
+        metric.kernel(), np.asarray(demand, float), float(capacity), np.asarray(windows, float),
+        np.asarray(service, float), order, first,
+    )  # fmt: skip
+    return [[int(v) for v in r] for r in np.split(order, np.flatnonzero(first)[1:])] if fine else None
+
+
+@njit(cache=True)
+def _time_nearest(
+    metric: Any, demand: Any, capacity: float, windows: Any, service: Any, order: Any, first: Any
+) -> bool:
+    n = demand.size
+    left = np.arange(1, n)
+    size = n - 1
+    at, load, clock = 0, 0.0, windows[0, 0]
+    for t in range(n - 1):
+        while True:
+            found, soonest = -1, np.inf
+            for k in range(size):
+                v = left[k]
+                if load + demand[v] > capacity:
+                    continue
+                here = max(clock + service[at] + _d(metric, at, v), windows[v, 0])
+                home = here + service[v] + _d(metric, v, 0)
+                if here < soonest and here <= windows[v, 1] + 1e-9 and home <= windows[0, 1] + 1e-9:
+                    soonest, found = here, k
+            if found >= 0:
+                break
+            if at == 0:
+                return False
+            at, load, clock = 0, 0.0, windows[0, 0]
+        order[t] = left[found]
+        first[t] = at == 0
+        at, clock = left[found], soonest
+        load += demand[at]
+        left[found] = left[size - 1]
+        size -= 1
+    return True

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import BqncoError
 from ..instances import Instance, Plan
 
 Report = Callable[[Plan], None]
@@ -50,15 +51,15 @@ def fast_tsp(instance: Instance, seconds: float, rng: np.random.Generator, repor
 class _Deadline:
     """PyVRP's stopping rule by any clock; its own `MaxRuntime` knows wall time alone.
 
-    Grants a hundred iterations (milliseconds) in any case: before them its solution is often infeasible.
+    Grants `least` iterations in any case.
     """
 
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self.clock, self.end, self.n_calls = clock, clock() + seconds, 0
+    def __init__(self, seconds: float, clock: Callable[[], float], least: int) -> None:
+        self.clock, self.end, self.least, self.n_calls = clock, clock() + seconds, least, 0
 
     def __call__(self, best_cost: float) -> bool:
         self.n_calls += 1
-        return self.n_calls > 100 and self.clock() >= self.end
+        return self.n_calls > self.least and self.clock() >= self.end
 
 
 def pyvrp(
@@ -82,7 +83,8 @@ def pyvrp(
     )
     from pyvrp import solve as run
 
-    stop = _Deadline(max(seconds, 0.01), clock)
+    # Before a hundred iterations (milliseconds) its solution is often infeasible, unless it was handed one.
+    stop = _Deadline(max(seconds, 0.01), clock, 100 if start is None else 0)
 
     problem, n = instance.problem, instance.n
     if problem == "cvrptw":
@@ -155,7 +157,7 @@ def pyvrp(
     params = SolveParams(ils=IteratedLocalSearchParams(callbacks=Heard()))
     result = run(data, stop, seed=_seed(rng), collect_stats=False, params=params, initial_solution=initial)
     if not result.best.is_feasible():
-        raise RuntimeError(
+        raise BqncoError(
             f"PyVRP found no feasible solution of {instance.name} in {seconds:g} s; give it more time"
         )
     return plan_of(result.best)

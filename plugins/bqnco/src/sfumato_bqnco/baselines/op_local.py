@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 
 from ..distances import Metric
 from .cvrp_local import _uniform
+from .tsp_local import _d
 
+_MATRIX_MOST = 2000
 Floats = NDArray[np.float64]
 
 
 @njit(cache=True)
-def _two_opt(matrix: Any, path: Any, size: int) -> float:
+def _two_opt(metric: Any, path: Any, size: int) -> float:
     """2-opt on path[0..size), ends fixed; returns the gain."""
     gain = 0.0
     better = True
@@ -36,7 +38,7 @@ def _two_opt(matrix: Any, path: Any, size: int) -> float:
             a, b = path[i], path[i + 1]
             for j in range(i + 2, size - 1):
                 c, d = path[j], path[j + 1]
-                delta = matrix[a, b] + matrix[c, d] - matrix[a, c] - matrix[b, d]
+                delta = _d(metric, a, b) + _d(metric, c, d) - _d(metric, a, c) - _d(metric, b, d)
                 if delta > 1e-9:
                     lo, hi = i + 1, j
                     while lo < hi:
@@ -50,37 +52,64 @@ def _two_opt(matrix: Any, path: Any, size: int) -> float:
 
 
 @njit(cache=True)
-def _fill(matrix: Any, prize: Any, path: Any, size: int, length: float, budget: float, inside: Any, power: float,
+def _fill(metric: Any, prize: Any, path: Any, size: int, length: float, budget: float, inside: Any, power: float,
           blink: float, rng: Any) -> Any:  # fmt: skip
-    """Insert nodes by prize^power / detour while the budget lasts; returns size and length."""
+    """Insert nodes by prize^power / detour while the budget lasts; returns size and length.
+
+    Each node keeps its cheapest place (the node before it); an insertion changes that only through the one edge it breaks
+    and the two it makes, so all but the first scan cost O(N), and O(N * size) for those that had wanted the broken edge.
+    """
     n = prize.size
+    cheap = np.full(n, np.inf)
+    after = np.zeros(n, np.int64)
+    for v in range(1, n):
+        if not inside[v] and prize[v] > 0.0:
+            for i in range(size - 1):
+                e = _d(metric, path[i], v) + _d(metric, v, path[i + 1]) - _d(metric, path[i], path[i + 1])
+                if e < cheap[v]:
+                    cheap[v], after[v] = e, path[i]
     while True:
-        best, node, place, extra = 0.0, -1, 0, 0.0
+        best, node = 0.0, -1
         for v in range(1, n):
             if inside[v] or prize[v] <= 0.0 or (blink > 0.0 and _uniform(rng) < blink):
                 continue
-            cheapest, at = np.inf, 0
-            for i in range(size - 1):
-                e = matrix[path[i], v] + matrix[v, path[i + 1]] - matrix[path[i], path[i + 1]]
-                if e < cheapest:
-                    cheapest, at = e, i
-            if length + cheapest > budget + 1e-9:
+            if length + cheap[v] > budget + 1e-9:
                 continue
-            score = prize[v] ** power / max(cheapest, 1e-9)
+            score = prize[v] ** power / max(cheap[v], 1e-9)
             if score > best:
-                best, node, place, extra = score, v, at, cheapest
+                best, node = score, v
         if node < 0:
             return size, length
+        place = 0
+        while path[place] != after[node]:
+            place += 1
         for i in range(size, place + 1, -1):
             path[i] = path[i - 1]
         path[place + 1] = node
         inside[node] = True
         size += 1
-        length += extra
+        length += cheap[node]
+        a, b = path[place], path[place + 2]
+        for v in range(1, n):
+            if inside[v] or prize[v] <= 0.0:
+                continue
+            if after[v] == a:
+                cheap[v] = np.inf
+                for i in range(size - 1):
+                    e = _d(metric, path[i], v) + _d(metric, v, path[i + 1]) - _d(metric, path[i], path[i + 1])
+                    if e < cheap[v]:
+                        cheap[v], after[v] = e, path[i]
+                continue
+            e = _d(metric, a, v) + _d(metric, v, node) - _d(metric, a, node)
+            if e < cheap[v]:
+                cheap[v], after[v] = e, a
+            e = _d(metric, node, v) + _d(metric, v, b) - _d(metric, node, b)
+            if e < cheap[v]:
+                cheap[v], after[v] = e, node
 
 
 @njit(cache=True)
-def _anneal(matrix: Any, prize: Any, budget: float, path: Any, state: Any, best: Any, n_steps: int, temperature: float,
+def _anneal(metric: Any, prize: Any, budget: float, path: Any, state: Any, best: Any, n_steps: int, temperature: float,
             rng: Any) -> None:  # fmt: skip
     """`state`: size, length, prize of the current path; `best`: [0] its prize, [1] its size, then the path."""
     n = prize.size
@@ -101,13 +130,13 @@ def _anneal(matrix: Any, prize: Any, budget: float, path: Any, state: Any, best:
             inside[path[i]] = True
         length = 0.0
         for i in range(size - 1):
-            length += matrix[path[i], path[i + 1]]
-        length -= _two_opt(matrix, path, size)
+            length += _d(metric, path[i], path[i + 1])
+        length -= _two_opt(metric, path, size)
         power = 0.5 + 1.5 * _uniform(rng)
-        size, length = _fill(matrix, prize, path, size, length, budget, inside, power, 0.2, rng)
-        shorter = _two_opt(matrix, path, size)
+        size, length = _fill(metric, prize, path, size, length, budget, inside, power, 0.2, rng)
+        shorter = _two_opt(metric, path, size)
         if shorter > 1e-9:
-            size, length = _fill(matrix, prize, path, size, length - shorter, budget, inside, power, 0.0, rng)
+            size, length = _fill(metric, prize, path, size, length - shorter, budget, inside, power, 0.0, rng)
         new = 0.0
         for i in range(1, size - 1):
             new += prize[path[i]]
@@ -135,10 +164,13 @@ def ruin_recreate(
 ) -> list[int]:
     """Visited nodes in order, depot left out. Improves `start` (greedy filling when absent); never returns worse.
 
-    Stops after `seconds` or `n_steps`; with neither, greedy filling alone. O(N^2) memory (the matrix).
+    Stops after `seconds` or `n_steps`; with neither, greedy filling alone. O(N) memory beyond 2,000 nodes.
     """
     began = clock()
-    matrix = metric.full()
+    # A matrix is quicker to read, as long as it is not larger than the caches and the memory are.
+    if metric.kind != "matrix" and metric.n <= _MATRIX_MOST:
+        metric = Metric("matrix", metric.xy, metric.full())
+    kernel = metric.kernel()
     prize = np.asarray(prize, dtype=np.float64)
     n = len(prize)
     if n == 1:
@@ -148,11 +180,11 @@ def ruin_recreate(
     if start:
         path[1 : len(start) + 1] = start
         size = len(start) + 2
-    length = float(matrix[path[: size - 1], path[1:size]].sum())
+    length = float(np.sum(metric(path[: size - 1], path[1:size])))
     inside = np.zeros(n, np.bool_)
     inside[path[:size]] = True
     state64 = np.array([rng.integers(1, 2**63)], dtype=np.uint64)
-    size, length = _fill(matrix, prize, path, size, length, float(budget), inside, 1.0, 0.0, state64)
+    size, length = _fill(kernel, prize, path, size, length, float(budget), inside, 1.0, 0.0, state64)
     total = float(prize[path[1 : size - 1]].sum())
     best = np.zeros(n + 4)
     best[0], best[1] = total, size
@@ -167,14 +199,17 @@ def ruin_recreate(
     if seconds is None and n_steps is None:
         return answer()
     hot = 0.02 * max(total, 1e-9)
-    done, known = 0, total
+    done, known, batch = 0, total, 1
     while True:
         along = done / n_steps if n_steps else (clock() - began) / seconds if seconds else 1.0
         if along >= 1.0:
             break
-        size_of_batch = 20 if n_steps is None else min(20, n_steps - done)
-        _anneal(matrix, prize, float(budget), path, state, best, size_of_batch, hot * 0.01**along, state64)
+        # One step may take a second where there are thousands of nodes: look at the clock often, until steps prove quick.
+        size_of_batch = batch if n_steps is None else min(20, n_steps - done)
+        at = clock()
+        _anneal(kernel, prize, float(budget), path, state, best, size_of_batch, hot * 0.01**along, state64)
         done += size_of_batch
+        batch = min(20, 2 * batch) if clock() - at < 0.01 else max(1, batch // 2)
         if on_incumbent and best[0] > known + 1e-9:
             known = float(best[0])
             on_incumbent(known, answer())
