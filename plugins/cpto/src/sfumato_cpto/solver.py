@@ -18,7 +18,7 @@ from collections.abc import Callable
 import attrs
 import numpy as np
 
-from sfumato_cpto import admm, coldstart, kernel_numba
+from sfumato_cpto import admm, coldstart, compilation, kernel_numba
 from sfumato_cpto.admm import Array
 from sfumato_cpto.config import Bounds, PlannerSettings, Stage
 from sfumato_cpto.fallback import Fallback, escape
@@ -134,12 +134,17 @@ class CPTOSolver:
         """Return the checked problem arrays. Raises InputError."""
         return build(self.settings, state, obstacles, hypotheses, bounds)
 
-    def warm_up(self) -> CPTOSolver:
-        """Compile what a plan needs, by planning twice for a small scene, and return the solver.
+    def warm_up(self, apart: bool = True) -> CPTOSolver:
+        """Compile what a plan needs and load it, by planning twice for a small scene; return the solver.
 
-        The first call on a machine takes minutes of compilation (numba keeps the result beside the package, or in
-        NUMBA_CACHE_DIR); later processes load it in a second or so. Without this call the first plan takes that time.
+        The first call on a machine takes half a minute of compilation (numba keeps the result beside the package, or in
+        NUMBA_CACHE_DIR); later processes load it in a second. Without this call the first plan takes that time.
+
+        Arguments: apart: leave the compilation to a child process, for the process that compiles runs other machine code than
+            those that load it, and the last bits of its results differ (`compilation`).
         """
+        if apart:
+            compilation.compile_apart()
         state, cars = State(0.0, 0.0, 0.0, 12.0), Obstacles([[15.0, 0.5]], [[6.0, 0.0]], [[5.6, 3.1]])
         hypotheses = Hypotheses([[True], [False]], [0.0, 3.75], [15.0, 15.0])
         self.plan(state, cars, hypotheses, previous=self.plan(state, cars, hypotheses))
