@@ -232,6 +232,17 @@ def test_a_narrow_window_scrolls_tables_and_not_the_page(site, browse):
         assert browser.js("[...document.querySelectorAll('.scroll')].every((b) => b.scrollWidth <= b.clientWidth || b.tabIndex === 0)")
 
 
+def test_a_narrow_window_leaves_names_legible(site, browse):
+    """The column of names, which stays in place while a table scrolls, holds eight letters a line at least."""
+    browser = browse(site[0])
+    for width in (320, 500, 1200):
+        browser("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        browser.until(f"document.documentElement.clientWidth <= {width}")
+        em = "parseFloat(getComputedStyle(document.querySelector('tbody th')).fontSize)"
+        narrowest = browser.js(f"Math.min(...[...document.querySelectorAll('tbody th')].map((e) => e.getBoundingClientRect().width)) / {em}")
+        assert 8 <= narrowest <= 20
+
+
 def test_paper_shows_all_of_the_page_in_light_colours(site, browse):
     """Controls are left out, details unfolded, a film becomes a strip; afterwards the page is as it was."""
     browser = browse(site[1])
