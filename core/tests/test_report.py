@@ -6,6 +6,7 @@ import html
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,13 @@ import pytest
 
 pytest.importorskip("jinja2", reason="needs the extra `report`")
 pytest.importorskip("plotly", reason="needs the extra `report`")
+
+from sfumato.cli.view import Server
+from sfumato.records import Figure
+from sfumato.report.plots import by_item, side_by_side
+from sfumato.report.site import build
+from sfumato.stats import item_values
+from sfumato.store import Store
 
 MARKUP = "<img src=x onerror=alert(1)>"
 
@@ -97,6 +105,7 @@ def test_markup_in_names_and_errors_is_shown_as_text(sfumato, tmp_path):
 
 def test_an_empty_store_makes_a_page_that_says_so(sfumato, tmp_path):
     """And how to fill it."""
+    (tmp_path / "store").mkdir()
     sfumato("report", "-o", str(tmp_path / "site"), check=0)
     assert "holds no runs yet" in page(tmp_path)
 
@@ -201,15 +210,183 @@ def test_markup_in_a_record_is_shown_as_text_by_view(sfumato, tmp_path, runs):
         process.wait(20)
 
 
+def twin(store, run_id, change):
+    """Copy a run under another id, with a record changed by hand; return that id."""
+    k = len(list((store / "runs").iterdir()))
+    new = f"{k:016x}"
+    shutil.copytree(store / "runs" / run_id, store / "runs" / new)
+    record = json.loads((store / "runs" / new / "record.json").read_text())
+    record["run_id"] = new
+    change(record)
+    (store / "runs" / new / "record.json").write_text(json.dumps(record))
+    return new
+
+
+def made(tmp_path, **options):
+    """Build the report of this test's store in this process; return its start page."""
+    build(Store(tmp_path / "store"), tmp_path / "site", **options)
+    return page(tmp_path)
+
+
+def parts_of(index, task):
+    """Return the tables of a task, each by its caption, and what its plots say."""
+    (section,) = re.findall(rf'<h2 id="{task}">.*?</section>', index, re.S)
+    tables = re.findall(r"<caption>(.*?)</caption>(.*?)</table>", section, re.S)
+    return {html.unescape(caption): rows for caption, rows in tables}, re.findall(r'aria-label="(.*?)"><script', section)
+
+
+def test_runs_of_two_worlds_are_never_in_one_table_or_plot(tmp_path, runs):
+    """Other task settings or another seed are other instances: a table and plots each, under what sets them apart."""
+    store = tmp_path / "store"
+    run_id = crafted(store, lambda record: None)
+    for rounds, seed in ((20, 0), (100, 0), (20, 7)):
+        def change(record, rounds=rounds, seed=seed):
+            record["spec"]["task"]["settings"]["n_rounds"] = rounds
+            record["spec"]["seed"] = seed
+        twin(store, run_id, change)
+    tables, plots = parts_of(made(tmp_path), "toys/bandit")
+    settings = [re.search(r"n_rounds = \d+, seed = \d", caption)[0] for caption in tables]
+    assert settings == ["n_rounds = 20, seed = 0", "n_rounds = 20, seed = 7", "n_rounds = 50, seed = 0", "n_rounds = 100, seed = 0"]
+    assert [rows.count("<tr>") - 1 for rows in tables.values()] == [1, 1, 2, 1]
+    assert all("toys/greedy: " in plot and "toys/trained: " in plot for plot in plots)  # those of the world of two runs
+    assert plots
+    everything = page(tmp_path).partition("All runs")[2]
+    assert "n_rounds = 20, seed = 7" in everything
+    assert "n_rounds = 20, seed = 7" in page(tmp_path, f"runs/{twin_id(tmp_path, 20, 7)}.html")
+
+
+def twin_id(tmp_path, rounds, seed):
+    """Return the id of the run with these settings."""
+    for path in (tmp_path / "store" / "runs").glob("*/record.json"):
+        spec = json.loads(path.read_text())["spec"]
+        if spec["task"]["name"] == "toys/bandit" and (spec["task"]["settings"]["n_rounds"], spec["seed"]) == (rounds, seed):
+            return path.parent.name
+    raise AssertionError(f"no run with {rounds} rounds and seed {seed}")
+
+
+def test_runs_of_one_name_are_told_apart_by_what_differs(tmp_path, runs):
+    """Solver settings, runtime and instances, in table and plot; what is the same for all is left out."""
+    store = tmp_path / "store"
+    run_id = crafted(store, lambda record: record["spec"]["solver"]["settings"].update(budget=50, kept=1))
+    twin(store, run_id, lambda record: record["spec"]["solver"]["settings"].update(budget=500, kept=1))
+    name = json.loads((store / "runs" / run_id / "record.json").read_text())["label"]
+    tables, plots = parts_of(made(tmp_path), "toys/bandit")
+    (rows,) = tables.values()
+    assert re.search(rf"{name}</a> <small>budget = 50</small>.*{name}</a> <small>budget = 500</small>", rows, re.S)
+    assert "kept" not in rows
+    solver = name.partition(" ")[2]
+    assert all(f"{solver}, budget = 50: " in plot and f"{solver}, budget = 500: " in plot for plot in plots)
+    twin(store, run_id, lambda record: record["spec"].update(instances="300:600"))
+    tables, _ = parts_of(made(tmp_path, overwrite=True), "toys/bandit")
+    (rows,) = tables.values()
+    assert rows.count("instances 0:300") == 3
+    assert rows.count("instances 300:600") == 1
+
+
+def test_a_value_stands_over_its_own_item_and_what_is_missing_is_counted():
+    """NaN for items 0 and 2 of six leaves 1, 3, 4, 5 where they are."""
+    values = [(0, float("nan")), (1, 10.0), (2, float("inf")), (3, 30.0), (4, 40.0), (5, 50.0)]
+    plot = by_item("score", "1", values)
+    assert list(zip(plot.figure["data"][0]["x"], plot.figure["data"][0]["y"], strict=True)) == [(k, v) for k, v in values if v == 10 * k]
+    assert "2 of 6 not finite" in plot.alt
+    assert "not finite" not in by_item("score", "1", values[3:]).alt
+    assert "2 of 2 not finite" in by_item("score", "1", [values[0], values[2]]).text
+
+
+def test_items_are_read_from_the_rows():
+    """A batch's values are its items', wherever it begins; one value for a whole batch stands with its first."""
+    def row(first, last, values):
+        return {"items": [first, last], "metrics": [{"name": "other", "values": [9.0]}, {"name": "score", "values": values}]}
+
+    rows = [row(10, 13, [1.0, 2.0, 3.0]), row(13, 14, [4.0]), row(20, 23, [5.0])]
+    assert list(item_values(rows, "score")) == [(10, 1.0), (11, 2.0), (12, 3.0), (13, 4.0), (20, 5.0)]
+
+
+def figure(name, value, sd=0.0):
+    return Figure(name, value, "1", "max", "mean", 10, sd, value - sd, value + sd)
+
+
+def test_a_run_whose_figure_is_no_number_is_named_beside_the_plot():
+    """It has no dot there, and the reader must not think that it did not run."""
+    plot = side_by_side("score", [("a", figure("score", 1.0)), ("b<i>", figure("score", float("nan"))), ("c", figure("score", 2.0))])
+    assert plot.figure["data"][0]["x"] == [1.0, 2.0]
+    assert "not finite: b<i>" in plot.alt
+
+
+def test_metrics_that_are_the_same_for_all_take_no_plot(tmp_path, runs):
+    """They stand in the table; the plots are of what differs."""
+    def constant_first(record):
+        same = {**record["figures"][0], "value": 0.0, "sd": 0.0, "low": 0.0, "high": 0.0}
+        record["figures"] = [{**same, "name": name} for name in ("at_fault", "struck", "late", "lost")] + record["figures"]
+
+    store = tmp_path / "store"
+    run_id = crafted(store, constant_first)
+    twin(store, run_id, lambda record: record["spec"].update(train_seed=5))
+    tables, plots = parts_of(made(tmp_path), "toys/bandit")
+    assert plots
+    assert not any(plot.startswith(("at_fault", "struck", "late", "lost")) for plot in plots)
+    assert "at_fault" in "".join(tables.values())
+
+
+def test_stale_runs_are_said_to_be_stale(tmp_path, runs):
+    """In the overview, in its tables and on the run's page, with the reason, as status says it."""
+    run_id = crafted(tmp_path / "store", lambda record: record["code"].update(sfumato_toys="another"))
+    index = made(tmp_path)
+    assert "1 stale" in index
+    assert "Stale, 1 of them: the code of sfumato_toys has changed since (another then" in index
+    assert index.count('<span class="status stale">stale</span>') == 2
+    assert "Stale: the code of sfumato_toys has changed since" in page(tmp_path, f"runs/{run_id}.html")
+
+
+def test_pages_of_runs_that_are_gone_are_removed(tmp_path, runs):
+    """By --overwrite; what is none of ours stays."""
+    made(tmp_path)
+    run_id = crafted(tmp_path / "store", lambda record: None)
+    shutil.rmtree(tmp_path / "store" / "runs" / run_id)
+    (tmp_path / "site" / "runs" / "notes.html").write_text("mine")
+    assert (tmp_path / "site" / "runs" / f"{run_id}.html").exists()
+    assert run_id not in made(tmp_path, overwrite=True)
+    assert not (tmp_path / "site" / "runs" / f"{run_id}.html").exists()
+    assert (tmp_path / "site" / "runs" / "notes.html").exists()
+
+
+def test_a_store_that_is_not_there_is_an_error(sfumato, tmp_path):
+    """A mistyped name is no empty store, for report and view alike; the nearest store is named."""
+    (tmp_path / "results" / "runs").mkdir(parents=True)
+    for words in (("report", "-o", str(tmp_path / "site")), ("view", "--port", "0")):
+        said = " ".join(sfumato(*words, "--store", "resluts", check=2).stderr.split())
+        assert "there is no store resluts: no such folder. Did you mean 'results'?" in said
+    assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.parametrize("words", [("--host", "999.1.1.1"), ("--host", "192.0.2.1"), ("--host", "no such host")])
+def test_an_address_that_is_not_ours_is_an_error_of_usage(sfumato, tmp_path, words):
+    """No traceback: what was asked for, and what may be."""
+    (tmp_path / "store").mkdir()
+    done = sfumato("view", "--port", "0", *words, check=2)
+    assert f"cannot serve at {words[1]}, port 0: " in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_view_answers_to_its_own_address_alone():
+    """A name of another site that points here (DNS rebinding) gets no page; numbers cannot be pointed elsewhere."""
+    with Server("127.0.0.1", 0, None) as server:
+        for host in ("127.0.0.1:8000", "127.0.0.1", "localhost:9", "LOCALHOST", "[::1]:8000"):
+            assert server.answers_to(host), host
+        for host in ("evil.example:8000", "evil.example", "", "127.0.0.1.evil.example:80", "192.0.2.7:8000", "localhost.evil.example"):
+            assert not server.answers_to(host), host
+    with Server("0.0.0.0", 0, None) as server:
+        assert server.answers_to("192.0.2.7:8000")
+        assert server.answers_to(f"{socket.gethostname()}:8000")
+        assert not server.answers_to("evil.example:8000")
+
+
 @pytest.mark.slow
 def test_five_hundred_runs_make_a_report_in_half_a_minute(tmp_path, sfumato):
     """Under 25 MB."""
-    from sfumato.report.site import build
-    from sfumato.store import Store
-
-    (made,) = map(json.loads, sfumato("run", "toys/bandit", "--solver", "toys/greedy", "--seeds", "300", "--json").stdout.splitlines())
+    (one,) = map(json.loads, sfumato("run", "toys/bandit", "--solver", "toys/greedy", "--seeds", "300", "--json").stdout.splitlines())
     store = Store(tmp_path / "store")
-    source = store.folder(made["run_id"])
+    source = store.folder(one["run_id"])
     for k in range(499):
         twin = store.folder(f"{k:016x}")
         shutil.copytree(source, twin)
@@ -236,6 +413,10 @@ def test_view_serves_on_loopback_and_lists_no_folder(sfumato, tmp_path, runs):
         assert answer.headers["X-Frame-Options"] == "DENY"
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(address.replace("index.html", "assets/"), timeout=20)
+        for method in ("GET", "HEAD"):
+            request = urllib.request.Request(address, headers={"Host": "evil.example"}, method=method)
+            with pytest.raises(urllib.error.HTTPError, match="421"):
+                urllib.request.urlopen(request, timeout=20)
     finally:
         process.terminate()
         process.wait(20)

@@ -354,14 +354,33 @@ def distinctions(worlds: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str
     tasks: dict[str, dict[str, dict[str, Any]]] = {}
     for task, world in worlds:
         _, version, settings, seed, steps, data = json.loads(world)
+        data = {name: digest[:12] for name, digest in data.items()}
         tasks.setdefault(task, {})[world] = {"version": version, **settings, "seed": seed, "step limit": steps, "data files": data}
     told = {}
-    for task, flat in tasks.items():
-        names = list(dict.fromkeys(name for values in flat.values() for name in values))
-        apart = [name for name in names if len({json.dumps(values.get(name)) for values in flat.values()}) > 1]
-        for world, values in flat.items():
-            told[task, world] = ", ".join(f"{name} = {json.dumps(values.get(name))}" for name in apart)
+    for task, settings in tasks.items():
+        for world, text in zip(settings, apart(list(settings.values())), strict=True):
+            told[task, world] = text
     return told
+
+
+def apart(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return for each of several settings, as "name = value, …", the ones that are not the same in all; "" where there are none.
+
+    A table within settings is told by its parts: `model.depth = 3`.
+    """
+    import json
+
+    flat = [_flat(each) for each in settings]
+    names = dict.fromkeys(name for values in flat for name in values)
+    different = [name for name in names if len({json.dumps(values.get(name)) for values in flat}) > 1]
+    return [", ".join(f"{name} = {json.dumps(values.get(name))}" for name in different) for values in flat]
+
+
+def _flat(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, value in table.items():
+        made |= _flat(value, f"{before}{name}.") if isinstance(value, Mapping) and value else {before + name: value}
+    return made
 
 
 def _difference(a: str, b: str) -> str:

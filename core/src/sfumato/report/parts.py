@@ -85,6 +85,7 @@ class RunView:
     record: RunRecord
     rows: Sequence[Mapping[str, Any]]
     folder: Path
+    data_dir: Path | None = None  # where data files lie; None: where SFUMATO_DATA says
 
     def trace(self, episode: int = 0) -> Mapping[str, Any]:
         """Return an episode's columns by name ({} when the trace was not kept); see `sfumato.trace.read_trace`."""
@@ -103,7 +104,7 @@ class RunView:
 
         spec = self.record.spec
         task = plugins.build(plugins.Registry().find("task", spec.task.name), spec.task.settings, config.structure)
-        data = os.environ.get("SFUMATO_DATA")
+        data = self.data_dir or os.environ.get("SFUMATO_DATA")
         ctx = RunContext(
             seed=spec.seed, indices=spec.indices, batch_size=spec.batch, data_dir=Path(data) if data else None
         )
