@@ -82,9 +82,10 @@ def tree_statistics(decision: Decision) -> Any:
     axes[0, 0].bar(np.arange(len(histogram)), histogram)
     axes[0, 0].set(xlabel="depth", ylabel="belief nodes", yscale="log", title=f"{decision.stats.steps:,} simulated steps")
     actions = np.arange(len(decision.visits))
-    axes[0, 1].bar(actions, decision.visits)
-    axes[0, 1].set(xlabel="action", ylabel="visits", yscale="symlog", title=f"chosen: {decision.action}")
-    axes[0, 2].bar(actions, decision.values)
+    colours = ["C1" if a == decision.action else "C0" for a in actions]
+    axes[0, 1].bar(actions, decision.visits, color=colours)
+    axes[0, 1].set(xlabel="action", ylabel="visits", yscale="symlog", title=f"chosen (orange, highest preference): {decision.action}")
+    axes[0, 2].bar(actions, decision.values, color=colours)
     axes[0, 2].set(xlabel="action", ylabel="mean value", title=f"value of the root {decision.value:.2f}")
     return figure
 
@@ -102,7 +103,9 @@ def returns_by_time(results: Mapping[str, Mapping[float, Sequence[float]]], ylab
         values = [np.asarray(by_time[t], float) for t in times]
         mean = np.array([v.mean() for v in values])
         half = np.array([1.96 * v.std(ddof=1) / len(v) ** 0.5 if len(v) > 1 else 0.0 for v in values])
-        (line,) = axis.plot(times, mean, marker="o", label=f"{name} (n = {min(map(len, values))} or more)")
+        counts = sorted({len(v) for v in values})
+        number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        (line,) = axis.plot(times, mean, marker="o", label=f"{name} (n = {number})")
         axis.fill_between(times, mean - half, mean + half, alpha=0.2, color=line.get_color())
     axis.set(xscale="log", xlabel="planning time a step (s)", ylabel=ylabel, title="mean and 95 % interval")
     axis.legend()
@@ -110,17 +113,25 @@ def returns_by_time(results: Mapping[str, Mapping[float, Sequence[float]]], ylab
 
 
 def episode(model: Model, records: Sequence[Record], steps: int = 8) -> Any:
-    """Draw an episode as a strip: the belief before each of up to ``steps`` evenly spaced decisions, and the true state (×)."""
+    """Draw an episode as a strip: the belief before each of up to ``steps`` evenly spaced decisions, and the true state (×).
+
+    All frames have the same axes.
+    """
     if not records:
         raise ValueError("expected the records of an episode, got none; play it with keep=True")
     chosen = np.unique(np.linspace(0, len(records) - 1, steps).astype(int))
     figure, axes = _figure(1, len(chosen), (2.6 * len(chosen), 2.8))
-    for axis, t in zip(axes[0], chosen, strict=True):
+    shown = [cells_of(model, np.concatenate([records[int(t)].belief.particles, records[int(t)].state[None]])) for t in chosen]
+    x, y = (np.concatenate([part[k] for part in shown]) for k in (0, 1))
+    limits = (x.min() - 0.6, x.max() + 0.6), (y.min() - 0.6, y.max() + 0.6)
+    for axis, t, (x, y, _) in zip(axes[0], chosen, shown, strict=True):
         record = records[int(t)]
-        x, y, _ = cells_of(model, record.belief.particles)
         weights = record.belief.weights
-        axis.scatter(x, y, s=None if weights is None else 4 + 300 * weights, alpha=0.3, linewidths=0)
-        true_x, true_y, _ = cells_of(model, record.state[None])
-        axis.plot(true_x, true_y, "kx")
-        axis.set(title=f"t = {t}: a = {record.decision.action}, r = {record.reward:g}", aspect="equal" if np.ptp(y) else "auto")
+        axis.scatter(x[:-1], y[:-1], s=None if weights is None else 4 + 300 * weights, alpha=0.3, linewidths=0)
+        axis.plot(x[-1], y[-1], "kx")
+        axis.set(
+            title=f"t = {t}: a = {record.decision.action}, r = {record.reward:g}", xlim=limits[0], ylim=limits[1],
+            aspect="equal" if np.ptp(limits[1]) > 1.5 else "auto",
+        )  # fmt: skip
+    figure.suptitle(f"where the {shown[0][2]} may be, and is (×)", fontsize="medium")
     return figure
