@@ -216,8 +216,8 @@ def tuned(rows: list[Row], figure: Figure) -> list[dict[str, Any]]:
         table.append(entry)
         where = (each[name].mean(), mean)
         ax.errorbar(*where, yerr=[[mean - low], [high - mean]], fmt="o", color=INK["tuned" if name[0] else "planner"], capsize=3)
-        beside = {"xytext": (-6, 4), "ha": "right"} if name[0] else {"xytext": (6, 4)}
-        ax.annotate(entry["who"].rpartition(" = ")[2], where, textcoords="offset points", **beside)
+        point, beside = ((where[0], low), {"xytext": (0, -12), "ha": "center"}) if name[0] else (where, {"xytext": (6, 4)})
+        ax.annotate(entry["who"].rpartition(" = ")[2], point, textcoords="offset points", **beside)
     if best is not None:
         both = sorted(set.intersection(*(set(rewards[name]) for name in fast)))
         blind = {k: float(np.mean([rewards[name][k] for name in fast])) for k in both}
