@@ -266,5 +266,21 @@ def test_pairs_that_are_no_finite_numbers_are_counted_below_the_table(sfumato):
         assert "half: 1 of 6 pairs is not finite" in out
         assert "Holm over the" in out
         assert "lines that have one" in out
+    out = sfumato("compare", "toys/noop", "toys/noisy", "--preset", "return", "--metric", "half", check=0).stdout
+    assert "half: 1 of 6 items is not finite, so it has no interval" in " ".join(out.split())
     said = sfumato("status", "--solver", "toys/noop", "--json", check=0).stdout
     assert "half: 1 of 6 values not finite (item 0)" in sfumato("show", json.loads(said)["run_id"], check=0).stdout
+
+
+def test_a_name_of_two_methods_is_refused_with_what_sets_them_apart(sfumato):
+    """By the setting, and which run has which."""
+    ids = {}
+    for epsilon in ("0.1", "0.2"):
+        words = ("run", "toys/bandit", "--solver", "toys/greedy", "-s", f"epsilon={epsilon}", "--seeds", "2", "--json")
+        ids[epsilon] = json.loads(sfumato(*words, check=0).stdout)["run_id"]
+    said = " ".join(sfumato("compare", "toys/greedy", "toys/greedy", check=2).stderr.split())
+    assert "means 2 different methods on toys/bandit" in said
+    assert all(f"{run_id} with solver.epsilon = {epsilon}" in said for epsilon, run_id in ids.items())
+    sfumato("run", "toys/coin", "--solver", "toys/belief", "--seeds", "2", check=0)
+    said = sfumato("compare", "toys/greedy", "toys/belief", "--task", "toys/coin", check=2).stderr  # what another task holds is no matter
+    assert "nothing in common: toys/greedy ran on toys/bandit; toys/belief ran on toys/coin" in " ".join(said.split())

@@ -70,6 +70,7 @@ class Aggregate:
     low: float | None
     high: float | None
     settings: tuple[str, ...] = ()  # for each task, where it was met in several worlds: what sets this one apart
+    n_not_finite: int = 0  # items, of the n, in which a side is no finite number
 
 
 def interquartile_mean(values: np.ndarray, axis: int = -1) -> Any:
@@ -127,6 +128,7 @@ def aggregate(
         raise UsageError(f"the tasks have unequal numbers of items ({said}), and would not weigh alike. Run all with the same --seeds.")
     ((unit, direction),) = kinds
     settings = tuple(told.get((side.task, side.world), "") for side, _ in pairs)
+    broken = sum(int((~np.isfinite(x) | ~np.isfinite(y)).sum()) for x, y in strata)
     first, second = pairs[0]
     made = []
     for statistic in statistics:
@@ -135,7 +137,7 @@ def aggregate(
         name = f"optimality gap to {target:g}" if statistic == "optimality gap" else statistic
         kept = "min" if statistic == "optimality gap" else direction
         one = Aggregate(tuple(tasks), metric, unit, kept, name, first.label, second.label, sum(sizes), *ours)
-        made.append(attrs.evolve(one, settings=settings))
+        made.append(attrs.evolve(one, settings=settings, n_not_finite=broken))
     return made
 
 

@@ -115,6 +115,8 @@ def sides(store: Store, records: Iterable[RunRecord], label: str) -> list[Side]:
 
     Raises UsageError when one name means several settings of a solver on one task: which is meant cannot be guessed.
     """
+    import json
+
     groups: dict[tuple[str, str], dict[str, list[RunRecord]]] = {}
     for record in records:
         spec = record.spec
@@ -125,8 +127,12 @@ def sides(store: Store, records: Iterable[RunRecord], label: str) -> list[Side]:
     made = []
     for (task, world), methods in groups.items():
         if len(methods) > 1:
-            ids = "; ".join(", ".join(r.run_id for r in runs) for runs in methods.values())
-            raise UsageError(f"{label!r} means {len(methods)} different settings on {task}: runs {ids}. Name one run by its id.")
+            plain = [{**rest, "code": code} for rest, code in map(json.loads, methods)]
+            told = "; ".join(
+                f"{', '.join(r.run_id for r in runs)} with {text.replace('.settings.', '.')}"
+                for text, runs in zip(apart(plain), methods.values(), strict=True)
+            )
+            raise UsageError(f"{label!r} means {len(methods)} different methods on {task}: runs {told}. Name one run by its id.")
         (runs,) = methods.values()
         data = {name: digest for r in runs for name, digest in r.provenance.get("data", {}).items()}
         made.append(Side(label, task, world, tuple(r.run_id for r in runs), _values(store, runs), data, dict(runs[0].code)))

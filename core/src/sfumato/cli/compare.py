@@ -42,9 +42,9 @@ def command(
     if len(names) < 2:
         raise UsageError("compare wants two names or more: sfumato compare A B. 'sfumato status' lists the runs.")
     store = Store(store_dir)
-    groups = [sides(store, select(store, name), name) for name in names]
-    wanted = [[s for s in group if task is None or s.task == task] for group in groups]
-    met = [partners(wanted[0], other) for other in wanted[1:]]
+    records = [select(store, name) for name in names]
+    groups = [sides(store, [r for r in rs if task in (None, r.spec.task.name)], n) for n, rs in zip(names, records, strict=True)]
+    met = [partners(groups[0], other) for other in groups[1:]]
     told = distinctions({(s.task, s.world) for pairs in met for s, _ in pairs})
     made: Any
     if preset is not None:
@@ -62,15 +62,15 @@ def command(
     if not made and task is not None:
         from sfumato.errors import did_you_mean
 
-        known = {s.task for g in groups for s in g}
+        known = {r.spec.task.name for rs in records for r in rs}
         if task not in known:
             raise UsageError(f"no run on task {task!r}.{did_you_mean(task, known)} There are: {', '.join(sorted(known))}.")
     if not made:
-        tasks = [", ".join(sorted({s.task for s in g})) for g in groups]
+        tasks = [", ".join(sorted({r.spec.task.name for r in rs})) for rs in records]
         raise UsageError(f"nothing in common: {'; '.join(f'{n} ran on {t}' for n, t in zip(names, tasks, strict=True))}.")
     if preset is None:
         made = holm(made)  # over all that is shown
-    for sentence in dict.fromkeys(s for other in wanted[1:] for s in left_out(wanted[0], other)):
+    for sentence in dict.fromkeys(s for other in groups[1:] for s in left_out(groups[0], other)):
         folded(f"Note: {sentence}.", err=True)
     if changed := other_code(pair for pairs in met for pair in pairs):
         folded(

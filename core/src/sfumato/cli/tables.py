@@ -120,7 +120,7 @@ def comparison_table(made: Sequence[Comparison]) -> None:
     for c in made:
         if c.n_not_finite:
             where = f" ({c.second} minus {c.first}{f', {c.setting}' if c.setting else ''})" if len(blocks) > 1 else ""
-            said = f"{c.n_not_finite} of {c.n} pairs {'is' if c.n_not_finite == 1 else 'are'} not finite"
+            said = _not_finite(c.n_not_finite, c.n, "pair")
             out.print(f"{c.metric}{where}: {said}, so it has no test; 'sfumato show RUN --rows' has the values.")
     if narrow:
         out.print("Below each difference: its 95 % interval.")
@@ -130,6 +130,10 @@ def comparison_table(made: Sequence[Comparison]) -> None:
     out.print(f"p: Wilcoxon signed-rank, {family} (none where all pairs tie);")
     wider = f", shown from {NARROW} columns on and by --json" if narrow else ""
     out.print(f"effect: matched-pairs rank-biserial{wider}.")
+
+
+def _not_finite(broken: int, n: int, what: str) -> str:
+    return f"{broken} of {n} {what}{'s' * (n != 1)} {'is' if broken == 1 else 'are'} not finite"
 
 
 def aggregate_table(made: Sequence[Aggregate]) -> None:
@@ -156,6 +160,8 @@ def aggregate_table(made: Sequence[Aggregate]) -> None:
             between = "" if a.low is None else f"[{number(a.low, 3)}, {number(a.high, 3)}]"
             table.add_row(f"{a.metric}, {a.statistic}{mark} ({a.unit})", *sides, number(a.difference, 3), between)
         out.print(table)
+        for metric, broken in {a.metric: a.n_not_finite for a in rows if a.n_not_finite}.items():
+            out.print(f"{metric}: {_not_finite(broken, n, 'item')}, so it has no interval; 'sfumato show RUN --rows' has the values.")
     out.print("↑ larger is better, ↓ smaller is better; s.e.: standard error; intervals by a paired bootstrap within each task.")
 
 
