@@ -110,6 +110,7 @@ _SPECS = {
         target="{package}.tasks:GuessTask",
         config="{package}.config:GuessConfig",
         summary="A hidden whole number; a guess is answered by lower, equal or higher",
+        source="own work",
         evaluators=({evaluators}),
         sample={{"limit": 20}},
     )''',
@@ -119,6 +120,7 @@ _SPECS = {
         target="{package}.solvers:BisectionSolver",
         config="{package}.config:BisectionConfig",
         summary="Halves the range that is left",
+        source="own work",
     )''',
     "evaluator": '''    yield ComponentSpec(
         "evaluator",

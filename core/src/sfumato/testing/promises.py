@@ -1,6 +1,7 @@
 """The promises, one function each. A function yields what it found broken: which promise, by which call, how to mend it.
 
-Tasks and solvers are tried under their declared `sample` settings, on a few instances, in this process.
+Components are tried under their declared `sample` settings, on a few instances, in this process; runtimes on the world
+of `sfumato.testing.bench`.
 """
 
 from __future__ import annotations
@@ -10,188 +11,26 @@ import inspect
 import itertools
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
-import numpy as np
 
 from sfumato import backends, config, plugins
-from sfumato.context import RunContext
 from sfumato.driver import drive
-from sfumato.errors import (
-    BackendUnavailable,
-    DataMissing,
-    PluginError,
-    SfumatoError,
-    UnknownName,
-    UsageError,
-    did_you_mean,
-)
-from sfumato.evaluators import Return
+from sfumato.errors import BackendUnavailable, DataMissing, PluginError, UsageError
 from sfumato.protocols import Episode, Policy, Solver, Task
 from sfumato.records import BackendSpec, ComponentSpec, Refusal, Start, Step
 from sfumato.runtimes import Direct
+from sfumato.testing import of_runtimes
+from sfumato.testing.bench import Tail
+from sfumato.testing.subject import N_ITEMS, Broken, Subject, same
 
-N_ITEMS = 2
-MAX_STEPS = 60
+__all__ = ["PROMISES", "Broken", "Subject", "check"]
+
 END_STEPS = 5000
 HEAVY = ("numpy", "rich", "cattrs", "torch", "jax", "numba", "scipy", "ortools", "cvxpy", "sklearn", "transformers", "ray")
-
-
-@attrs.frozen
-class Broken:
-    """A promise that was not kept."""
-
-    promise: str
-    call: str
-    found: str
-    mend: str
-
-    def __str__(self) -> str:
-        return f"{self.promise}: {self.call}: {self.found}. {self.mend}"
-
-
-class Subject:
-    """A plugin under test: its components, built once under their sample settings."""
-
-    def __init__(self, name: str, registry: plugins.Registry | None = None) -> None:
-        self.registry = registry or plugins.Registry()
-        self.name = name = self.registry.spelled(name)
-        self.plugin = self.registry.load(name)
-        if self.plugin is None:
-            for finding in self.registry.findings:
-                if finding.subject == name:
-                    raise PluginError(f"plugin {name!r} is not to be had: {finding.message}. {finding.advice}")
-            known = self.registry.plugins
-            raise UnknownName(
-                f"no plugin {name!r} is installed.{did_you_mean(name, known)} There are: {', '.join(known)}. "
-                f"If you have just made it, install it first: pip install -e ./sfumato-{name.replace('_', '-')}"
-            )
-        self.skipped: dict[str, str] = {}
-        self.tried: Counter[str] = Counter()
-        self.untried: dict[str, dict[str, str]] = {}
-
-    def try_out(self, promise: str) -> None:
-        """Note that a promise was put to the test once more."""
-        self.tried[promise] += 1
-
-    def pass_over(self, promise: str, what: str, why: str) -> None:
-        """Note that a promise could not be put to the test on one component."""
-        self.untried.setdefault(promise, {})[what] = why
-
-    def why_not(self, promise: str) -> list[str]:
-        """Return why a promise was not tried on what it was not tried on, a sentence each."""
-        reasons = [f"{what}: {why}" for what, why in self.untried.get(promise, {}).items()]
-        if self.tried[promise] or reasons:
-            return reasons
-        kinds = ("task", "solver") if promise not in ("same-instances", "same-reset") else ("task",)
-        lacking = [kind for kind in kinds if not self.specs(kind)]
-        if lacking:
-            return [f"the plugin has no {' and no '.join(lacking)}"]
-        return [f"{what}: {why}" for what, why in self.skipped.items()] or ["it has nothing to try it on"]
-
-    def specs(self, kind: str) -> list[ComponentSpec]:
-        """Return the plugin's components of one kind."""
-        assert self.plugin is not None
-        return [c for (k, _), c in sorted(self.plugin.components.items()) if k == kind]
-
-    def build(self, spec: ComponentSpec) -> Any:
-        """Construct a component under its sample settings."""
-        return plugins.build(spec, spec.sample, config.structure)
-
-    def context(self, spec: ComponentSpec | None = None, seed: int = 0) -> RunContext:
-        """Return a context of N_ITEMS items, with the backend that the component would get."""
-        import os
-        from pathlib import Path
-
-        data = os.environ.get("SFUMATO_DATA")
-        choice = backends.resolve(spec) if spec is not None and spec.backends else None
-        return RunContext(
-            seed=seed,
-            indices=range(N_ITEMS),
-            backend=choice.backend if choice else None,
-            device=choice.device if choice else "cpu",
-            data_dir=Path(data) if data else None,
-        )
-
-    @cached_property
-    def tasks(self) -> list[tuple[ComponentSpec, Task[Any, Any, Any]]]:
-        """Tasks that can be tried here: what lacks its data is noted as skipped."""
-        found = []
-        for spec in self.specs("task"):
-            try:
-                backends.resolve(spec)
-                task = self.build(spec)
-                next(iter(task.instances(self.context())), None)
-            except (DataMissing, BackendUnavailable) as error:
-                self.skipped[spec.name] = str(error)
-            except PluginError as error:
-                self.skipped[spec.name] = str(error)
-            except Exception:  # other promises say what is wrong with it
-                found.append((spec, task))
-            else:
-                found.append((spec, task))
-        return found
-
-    def pairs(self) -> Iterator[tuple[ComponentSpec, Solver[Any, Any, Any], ComponentSpec, Task[Any, Any, Any]]]:
-        """Yield each solver with the first task of this plugin that it supports under the direct runtime."""
-        for spec in self.specs("solver"):
-            try:
-                backends.resolve(spec)
-                solver = self.build(spec)
-            except SfumatoError as error:
-                self.skipped[spec.name] = str(error)
-                continue
-            reasons = []
-            for task_spec, task in self.tasks:
-                try:
-                    refusal = solver.supports(task, Direct())
-                except Exception as error:  # the promise `supports-refuses` says so
-                    refusal = Refusal(f"raised {error}")
-                if refusal is None:
-                    yield spec, solver, task_spec, task
-                    break
-                reasons.append(refusal.reason)
-            else:
-                self.skipped[spec.name] = f"fits no task of this plugin under the direct runtime: {'; '.join(dict.fromkeys(reasons))}"
-
-    def drive(self, solver_spec: ComponentSpec, solver: Any, task_spec: ComponentSpec, task: Any, **options: Any) -> Any:
-        """Run a pair for a few steps with the task's own evaluators."""
-        evaluators: dict[str, Any] = {"sfumato/return": Return()}
-        for name in task_spec.evaluators:
-            evaluators[name] = plugins.build(self.registry.find("evaluator", name), {}, config.structure)
-        ctx = options.pop("ctx", None) or self.context(solver_spec)
-        return drive(task, solver, Direct(), evaluators, ctx, max_steps=MAX_STEPS, **options)
-
-
-def same(a: Any, b: Any) -> bool:
-    """Return whether two observations or instances hold the same values, whatever they are made of."""
-    if a is b:
-        return True
-    if hasattr(a, "__array__") or hasattr(b, "__array__"):
-        x, y = np.asarray(a), np.asarray(b)
-        return x.dtype == y.dtype and x.shape == y.shape and (
-            bool(np.array_equal(x, y, equal_nan=True)) if x.dtype.kind in "fc" else bool((x == y).all())
-        )
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, Mapping):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, float) and a != a:
-        return bool(b != b)
-    if attrs.has(type(a)):
-        return all(same(getattr(a, f.name), getattr(b, f.name)) for f in attrs.fields(type(a)) if f.eq)
-    if "__eq__" not in {n for c in type(a).__mro__[:-1] for n in vars(c)} and hasattr(a, "__dict__"):
-        return same(vars(a), vars(b))
-    try:
-        return bool(a == b)
-    except Exception:  # an __eq__ that returns an array, say
-        return repr(a) == repr(b)
 
 
 # --------------------------------------------------------------------------- the promises
@@ -211,12 +50,15 @@ def light_import(subject: Subject) -> Iterable[Broken]:
 
 
 def well_described(subject: Subject) -> Iterable[Broken]:
-    """Every component has a summary, its class a docstring, every task and solver a source or none to name."""
+    """Every component has a summary, its class a docstring, every task and solver a source."""
     for kind in ("task", "solver", "runtime", "evaluator"):
         for spec in subject.specs(kind):
             call = f"{kind} {spec.name}"
             if not spec.summary.strip():
                 yield Broken("well-described", call, "it has no summary", "Give ComponentSpec a one-line `summary`.")
+            if kind in ("task", "solver") and not spec.source.strip():
+                yield Broken("well-described", call, "it names no source",
+                             "Give ComponentSpec a `source`: the paper, the library, or 'own work' where there is none.")  # fmt: skip
             try:
                 target = plugins.resolve(spec.target)
             except PluginError as error:
@@ -237,9 +79,16 @@ def config_round_trip(subject: Subject) -> Iterable[Broken]:
             if spec.config is None:
                 continue
             call = f"{spec.config} of {kind} {spec.name}"
-            subject.try_out("config-round-trip")
             try:
                 cls = plugins.resolve(spec.config)
+            except PluginError as error:
+                if any(backends.missing(b) for b in spec.backends):
+                    subject.pass_over("config-round-trip", call, str(error))
+                else:
+                    yield Broken("config-round-trip", call, str(error), "Mend `config`, or declare the backend it needs.")
+                continue
+            subject.try_out("config-round-trip")
+            try:
                 made = cls()
                 again = config.structure(config.unstructure(made), cls, where=spec.name)
                 config.structure(spec.sample, cls, where=f"{spec.name} sample")
@@ -294,26 +143,31 @@ def same_instances(subject: Subject) -> Iterable[Broken]:
 
 
 def same_reset(subject: Subject) -> Iterable[Broken]:
-    """Two episodes begun alike show the same first observation."""
+    """Two episodes or sessions begun alike, and one reset twice, show the same observation and the same public part."""
     for spec, task in subject.tasks:
         ctx = subject.context()
+        call = f"{spec.name}: start(...).reset()"
         try:
             instance = next(iter(task.instances(ctx)))
-            starts = [task.start(instance, ctx, ctx.stream("world", 0)).reset() for _ in range(2)]
+            episodes = [task.start(instance, ctx, ctx.stream("world", 0)) for _ in range(2)]
+            starts = [episode.reset() for episode in episodes]
+            first = copy.deepcopy(getattr(starts[0], "observation", None))
         except (BackendUnavailable, DataMissing) as error:
             subject.skipped[spec.name] = str(error)
             subject.pass_over("same-reset", spec.name, str(error))
             continue
         except Exception as error:
             subject.try_out("same-reset")
-            yield Broken("same-reset", f"{spec.name}: start(...).reset()", f"it raised {type(error).__name__}: {error}", _mend(error))
+            yield Broken("same-reset", call, f"it raised {type(error).__name__}: {error}", _mend(error))
             continue
         subject.try_out("same-reset")
-        if not all(isinstance(s, Start) for s in starts):
-            yield Broken("same-reset", f"{spec.name}: start(...).reset()", f"it returned {type(starts[0]).__name__}", "Return a Start.")
-        elif not same(starts[0].observation, starts[1].observation):
-            yield Broken("same-reset", f"{spec.name}: start(...).reset()", "two resets with one seed gave different observations",
-                         "Draw from the rng handed to start alone, and leave nothing behind in the instance.")  # fmt: skip
+        try:
+            again = episodes[0].reset()
+        except Exception:  # it is called once: to refuse a second call is right too
+            again = None
+        mend = "Draw from the rng handed to start alone, and leave nothing behind in the instance."
+        yield from of_runtimes.begun_alike(call, starts, (Start(first, getattr(starts[0], "public", None)), again), mend)
+    yield from of_runtimes.same_reset(subject)
 
 
 class Keeper(Solver[Any, Any, Any]):
@@ -343,25 +197,6 @@ class Keeper(Solver[Any, Any, Any]):
         return Kept()
 
 
-class Tail:
-    """A runtime that keeps the bare episode, so that it can be stepped once too often."""
-
-    def __init__(self) -> None:
-        self.episodes: list[Episode[Any, Any]] = []
-
-    def remember(self, task: Any) -> Any:
-        """Return the task with every episode it starts kept here."""
-        start = task.start
-
-        def started(instance: Any, ctx: Any, rng: Any) -> Any:
-            self.episodes.append(start(instance, ctx, rng))
-            return self.episodes[-1]
-
-        twin = copy.copy(task)
-        twin.start = started
-        return twin
-
-
 def step_after_end(subject: Subject) -> Iterable[Broken]:
     """A step after the end is an error, not a silent continuation."""
     for spec, solver, task_spec, task in _each_task_once(subject):
@@ -382,6 +217,7 @@ def step_after_end(subject: Subject) -> Iterable[Broken]:
             continue
         yield Broken("step-after-end", f"{task_spec.name}: step(action) after over", "it was carried out",
                      "Raise sfumato.errors.ProtocolError when the episode is over.")  # fmt: skip
+    yield from of_runtimes.step_after_end(subject)
 
 
 def instances_unchanged(subject: Subject) -> Iterable[Broken]:
@@ -401,6 +237,7 @@ def instances_unchanged(subject: Subject) -> Iterable[Broken]:
         if not all(same(a, b) for a, b in zip(before, instances, strict=True)):
             yield Broken("instances-unchanged", f"solver {spec.name} on {task_spec.name}", "an instance was changed by the run",
                          "Copy what you alter; the next solver meets the same instance.")  # fmt: skip
+    yield from of_runtimes.instances_unchanged(subject)
 
 
 def _again(instances: list[Any], ctx: Any) -> Iterator[Any]:
@@ -442,7 +279,7 @@ def supports_refuses(subject: Subject) -> Iterable[Broken]:
 
 
 def runs(subject: Subject) -> Iterable[Broken]:
-    """Every solver runs on a task of its plugin, through the driver and the task's evaluators."""
+    """Every solver runs on a task of its plugin, through the driver and its evaluators; every runtime is opened and closed."""
     for spec, solver, task_spec, task in subject.pairs():
         try:
             subject.drive(spec, solver, task_spec, task)
@@ -452,10 +289,11 @@ def runs(subject: Subject) -> Iterable[Broken]:
             subject.pass_over("runs", spec.name, str(error))
         except Exception as error:
             yield Broken("runs", f"solver {spec.name} on {task_spec.name}", f"{type(error).__name__}: {error}", _mend(error))
+    yield from of_runtimes.runs(subject)
 
 
 def replays(subject: Subject) -> Iterable[Broken]:
-    """A solver that promises bits gives equal digests twice."""
+    """A solver that promises bits gives equal digests twice; a runtime shows the same twice, also beside another session."""
     for spec, solver, task_spec, task in subject.pairs():
         if solver.replay_promise() != "bits":
             if solver.replay_promise() not in ("tolerance", "statistical"):
@@ -474,6 +312,7 @@ def replays(subject: Subject) -> Iterable[Broken]:
         if first != again:
             yield Broken("replays", f"solver {spec.name} on {task_spec.name}", "two runs of one spec gave different digests",
                          "Draw from the streams handed in alone, or let replay_promise() say what holds.")  # fmt: skip
+    yield from of_runtimes.replays(subject)
 
 
 def metrics_are_stable(subject: Subject) -> Iterable[Broken]:
@@ -551,6 +390,8 @@ def _each_task_once(subject: Subject) -> Iterator[tuple[ComponentSpec, Any, Comp
             if fits:
                 yield spec, solver, task_spec, task
                 break
+        else:
+            subject.pass_over("step-after-end", task_spec.name, "no solver of this plugin fits it under the direct runtime")
 
 
 PROMISES: dict[str, Callable[[Subject], Iterable[Broken]]] = {
