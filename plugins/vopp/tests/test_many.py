@@ -1,5 +1,9 @@
 """Several roots in one call, and several threads in one search."""
 
+import os
+import threading
+
+import attrs
 import numpy as np
 import pytest
 
@@ -67,3 +71,19 @@ def test_threads_are_refused_where_they_cannot_run() -> None:
         VOPP(Tiger(), SearchConfig(n_threads=2), backend="numpy")
     with pytest.raises(ModelError, match="reuse_tree"):
         VOPP(Tiger(), SearchConfig(n_threads=2, reuse_tree=True))
+
+
+def test_pinned_threads_decide_the_same_and_keep_to_cores_of_their_own() -> None:
+    if not hasattr(os, "sched_setaffinity"):
+        with pytest.raises(ModelError, match="pin_threads"):
+            VOPP(Tiger(), SearchConfig(n_threads=2, pin_threads=True))
+        return
+    allowed = os.sched_getaffinity(0)
+    config = SearchConfig(max_episodes=4000, n_episodes=500, n_threads=2)
+    pinned = VOPP(Tiger(), attrs.evolve(config, pin_threads=True), np.random.default_rng(0))
+    free = VOPP(Tiger(), config, np.random.default_rng(0))
+    np.testing.assert_array_equal(pinned.plan(STATES).preferences, free.plan(STATES).preferences)
+    gate = threading.Barrier(2)
+    held = list(pinned._pool.map(lambda _: (gate.wait(), os.sched_getaffinity(0))[1], range(2)))
+    assert all(len(cores) == 1 for cores in held) and set().union(*held) <= allowed
+    assert len(set().union(*held)) == min(2, len(allowed)) and os.sched_getaffinity(0) == allowed

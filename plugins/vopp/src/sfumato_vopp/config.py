@@ -74,6 +74,8 @@ class SearchConfig(_Budget):
             actions.
         reuse_tree: after ``advance(action, observation)`` the next search goes on in the subtree below them (backend numba).
         n_threads: trees searched at once, one a thread, and pooled at the root (backend numba).
+        pin_threads: keep each of those threads to a core of its own (Linux). On a machine that others use too, two threads that
+            have just waited for each other are often put on one core while the other works for somebody else.
         capacity: with it the search runs on tensors of fixed shape (backend torch): most beliefs, and most actions tried,
             that one depth may hold. None: tables that grow, and a count read back at every level.
         capture: how those steps are launched: "none" op by op, "graph" from captured CUDA graphs, "compile" compiled; None:
@@ -96,6 +98,7 @@ class SearchConfig(_Budget):
     clip: float = attrs.field(default=80.0, validator=_positive)
     storage: Literal["dense", "sparse"] | None = attrs.field(default=None, validator=v.optional(v.in_(("dense", "sparse"))))
     n_threads: int = attrs.field(default=1, validator=[v.instance_of(int), v.ge(1), v.le(256)])
+    pin_threads: bool = attrs.field(default=False, validator=v.instance_of(bool))
     capacity: int | None = attrs.field(default=None, validator=_count)
     capture: Literal["none", "graph", "compile"] | None = attrs.field(
         default=None, validator=v.optional(v.in_(("none", "graph", "compile")))

@@ -5,9 +5,11 @@ Source: Hoerger, Sudrajat, Kurniawati, "Vectorized Online POMDP Planning", 2025 
 
 from __future__ import annotations
 
+import itertools
+import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -281,6 +283,14 @@ class OnlinePlanner:
         raise NotImplementedError
 
 
+def _pinner() -> Callable[[], None]:
+    """Return what a thread calls at its start to keep to one core, the next of those this process may use."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise ModelError("pin_threads needs a system that can pin a thread to a core, as Linux can; leave it out here")
+    cores = itertools.cycle(sorted(os.sched_getaffinity(0)))
+    return lambda: os.sched_setaffinity(0, {next(cores)})
+
+
 class VOPP(OnlinePlanner):
     """Vectorised online planner for one model.
 
@@ -329,7 +339,8 @@ class VOPP(OnlinePlanner):
         while len(self._crew) < n:
             self._crew.append(VOPP(self.model, alone, None, self.backend, self._device))  # type: ignore[arg-type]
         if self._pool_size < n:
-            self._pool, self._pool_size = ThreadPoolExecutor(n, thread_name_prefix="vopp"), n
+            begin = _pinner() if self.config.pin_threads else None
+            self._pool, self._pool_size = ThreadPoolExecutor(n, thread_name_prefix="vopp", initializer=begin), n
 
     def warmup(self) -> None:
         """Compile and touch everything a decision needs, on every thread's tree."""
