@@ -46,11 +46,12 @@ class DrivingEpisode(Episode[Observation, Any]):
 
     def __init__(self, scene: Scene, rng: np.random.Generator) -> None:
         self.world = World(scene, rng)
+        self._first = self.world.observe()  # drawn once: a second reset shows the same
         self._over = False
 
     def reset(self) -> Start[Observation]:
         """Return the first observation and what may be known of the scene."""
-        return Start(self.world.observe(), self.world.scene.public)
+        return Start(self._first, self.world.scene.public)
 
     def step(self, action: Any) -> Step[Observation]:
         """Hold (speed, yaw rate) for one period."""
