@@ -91,7 +91,7 @@ def test_the_merged_beam_is_not_worse_on_average_than_the_plain_one(small_networ
     assert 0.0 < merged.merged < 1.0
 
 
-@pytest.mark.parametrize("problem", ["tsp", "cvrp", "cvrptw", "op", "kp"])
+@pytest.mark.parametrize("problem", PROBLEMS)
 def test_results_do_not_depend_on_the_company(problem, small_networks, arrays_of):
     """An item decoded alone and in a batch, and in chunks of any size, gives the same solution."""
     arrays = arrays_of(problem, 16, 5)
@@ -103,7 +103,7 @@ def test_results_do_not_depend_on_the_company(problem, small_networks, arrays_of
     assert plans(problem, alone)[0] == plans(problem, together)[3]
 
 
-@pytest.mark.parametrize("problem", ["tsp", "cvrp", "cvrptw", "op", "kp"])
+@pytest.mark.parametrize("problem", PROBLEMS)
 def test_few_neighbours_still_give_feasible_solutions(problem, small_networks, arrays_of):
     """The restriction to the nearest nodes chooses among feasible ones, so there is always a way on."""
     arrays = arrays_of(problem, 25, 3)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sfumato_bqnco.config import PROBLEMS, NetworkConfig, cpu_network
-from sfumato_bqnco.features import Tokens, n_features, tsp_tokens
+from sfumato_bqnco.features import Tokens, atsp_tokens, n_features, tsp_tokens
 from sfumato_bqnco.network import BQNetwork
 
 
@@ -63,6 +63,21 @@ def test_padding_changes_nothing(config):
     with torch.inference_mode():
         together = network(tsp_tokens(config, xy, valid))[1, :8]
         alone = network(tsp_tokens(config, xy[1:, :8], valid[1:, :8]))[0]
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_costs_of_a_shorter_atsp_state_are_not_touched_by_padding():
+    """Regrets, units and the identifiers' graph are those of the real tokens; negative and zero costs give no NaN."""
+    config = cpu_network("atsp")
+    network = BQNetwork(config).eval()
+    matrix, noise = torch.rand(2, 12, 12), torch.rand(2, 12, config.n_identifiers)
+    valid = torch.ones(2, 12, dtype=torch.bool)
+    valid[1, 8:] = False
+    with torch.inference_mode():
+        together = network(atsp_tokens(config, matrix, valid), noise)[1, :8]
+        alone = network(atsp_tokens(config, matrix[1:, :8, :8], valid[1:, :8]), noise[1:, :8])[0]
+        for odd in (torch.zeros(2, 12, 12), torch.rand(2, 12, 12) - 0.7):
+            assert bool(network(atsp_tokens(config, odd, valid), noise)[valid].isfinite().all())
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 

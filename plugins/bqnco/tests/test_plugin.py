@@ -156,3 +156,12 @@ def test_self_improvement_lowers_the_pool(small_networks):
     first = improver.cost.copy()
     done = improver.round(TrainConfig(n_steps=3, tokens_per_step=100), 8)
     assert (improver.cost <= first + 1e-9).all() and done.improved > 0 and done.after < done.before
+
+
+def test_missing_library_files_say_where_they_are_published(tmp_path):
+    """The error of a run without data names the public collections and the way to pass a single file."""
+    from sfumato.errors import DataMissing
+
+    task = OpTask(TaskConfig(source="library"))
+    with pytest.raises(DataMissing, match="OPLib .*files="):
+        list(task.instances(RunContext(indices=range(1), data_dir=tmp_path)))

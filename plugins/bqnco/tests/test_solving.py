@@ -204,14 +204,14 @@ def test_the_log_says_why_the_policy_was_left_out():
 
 
 def test_pictures_are_drawn(tmp_path):
-    """An SVG with one line a route; other suffixes and instances without coordinates are refused."""
+    """An SVG with a faint way out and back for each route; other suffixes and instances without coordinates are refused."""
     from sfumato_bqnco.plots import draw_solution
 
     item = from_arrays("cvrp", generate.cvrp(np.random.default_rng(0), 1, 12, capacity=20), 0)
     answer = solve(item, 0.0)
     draw_solution(item, answer.solution, tmp_path / "a.svg", "a < b")
     text = (tmp_path / "a.svg").read_text()
-    assert text.count("<polyline") == len(answer.solution) and "a &lt; b" in text
+    assert text.count("stroke-opacity") == 2 * len(answer.solution) and "a &lt; b" in text
     with pytest.raises(BqncoError, match="suffix"):
         draw_solution(item, answer.solution, tmp_path / "a.gif")
     matrix = Instance("atsp", "m", "EXPLICIT", matrix=np.ones((3, 3)))

@@ -49,7 +49,8 @@ def _state() -> str:
     """What the compiled files depend on: our sources, Numba, and the processor."""
     files = [*_SOURCES.glob("*.py"), *(_SOURCES / "baselines").glob("*.py")]
     newest = max(f.stat().st_mtime_ns for f in files)
-    return f"{newest} {numba.__version__} {platform.python_version()} {numba.config.CPU_NAME or platform.processor()}"
+    processor = getattr(numba.config, "CPU_NAME", None) or platform.processor()
+    return f"{newest} {numba.__version__} {platform.python_version()} {processor}"
 
 
 def _stamp() -> Path | None:

@@ -16,7 +16,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
-from sfumato.errors import ProtocolError
+from sfumato.errors import DataMissing, ProtocolError
 from sfumato.protocols import Context, Episode, Task
 from sfumato.records import Start, Step
 
@@ -26,7 +26,19 @@ from .errors import InfeasibleSolution, InstanceError
 from .instances import Instance, Plan, from_arrays
 from .readers import read
 
-FETCH = ""
+LIBRARIES = (
+    "The instance files are public: TSPLIB (comopt.ifi.uni-heidelberg.de/software/TSPLIB95), CVRPLIB "
+    "(vrp.galgos.inf.puc-rio.br), OPLib (github.com/bcamath-ds/OPLib). Single files need no such folder: "
+    "-t files='[\"X-n101-k25.vrp\"]'"
+)
+
+
+def _data(ctx: Context, relative: str) -> Path:
+    """A file of the data directory; where it is absent, the error says where such files are published."""
+    try:
+        return ctx.data_file(relative)
+    except DataMissing as error:
+        raise DataMissing(f"{error} {LIBRARIES}") from error
 
 
 @frozen(eq=False)
@@ -185,7 +197,7 @@ class RoutingTask(Task[Batch, Any, Any]):
         kind = "optimal" if self.problem == "tsp" else "LKH-3"
         if self.config.reference == "known":
             name = f"tsp{n}_seed777_optimal.csv" if self.problem == "tsp" else f"cvrp{n}_lkh3.csv"
-            path = ctx.data_file(f"routing/synthetic/{name}", fetch=FETCH)
+            path = _data(ctx, f"routing/synthetic/{name}")
             with path.open() as handle:
                 references = [float(row["reference_length"]) for row in csv.DictReader(handle)]
 
@@ -200,7 +212,7 @@ class RoutingTask(Task[Batch, Any, Any]):
         return pick
 
     def _library(self, ctx: Context) -> Any:
-        table = ctx.data_file("routing/best_known.csv", fetch=FETCH)
+        table = _data(ctx, "routing/best_known.csv")
         with table.open() as handle:
             rows = [r for r in csv.DictReader(handle) if r["problem"] == self.problem]
         rows = [r for r in rows if self.config.n_min <= int(r["dimension"]) <= self.config.n_max]
@@ -217,7 +229,7 @@ class RoutingTask(Task[Batch, Any, Any]):
                     f"expected an index below {len(rows)} (library of {self.problem}), got {k}"
                 )
             row = rows[k]
-            item = read(Path(ctx.data_file(f"routing/{row['file']}", fetch=FETCH)))
+            item = read(Path(_data(ctx, f"routing/{row['file']}")))
             return attrs.evolve(
                 item, reference=float(row["reference_value"]), reference_kind=row["reference_kind"]
             )
