@@ -38,6 +38,7 @@ def test_a_new_plugin_passes_its_tests_and_keeps_every_promise(sfumato, tmp_path
     assert "passed" in done.stdout
     checked = sfumato("check", "my-guess", env=env, check=0)
     assert "broken" not in checked.stdout
+    assert ("kept      runs" in checked.stdout) is (only in (None, "runtime"))  # a task or a solver alone has nothing to run with
 
 
 def test_a_new_plugin_runs(sfumato, tmp_path):
