@@ -36,3 +36,19 @@ def test_the_occluded_intersection_is_crossed():
 def test_the_same_seed_gives_the_same_course():
     courses = [np.array(_drive("cruise", 3, 2.0)[0].ego_log) for _ in range(2)]
     assert courses[0].tobytes() == courses[1].tobytes()
+
+
+def test_a_lane_change_that_is_broken_off_does_not_end_in_a_followers_way():
+    """Here a vehicle stopped askew between two lanes, and whoever came up behind grazed its front corner."""
+    from sfumato_cpto import CPTOSolver
+    from sfumato_cpto.driver import Driver
+    from sfumato_cpto.simulator import scenes
+    from sfumato_cpto.simulator.world import World
+
+    rng = np.random.default_rng([6, 7])
+    world = World(scenes.cruise(rng), rng)
+    driver = Driver(CPTOSolver(), 6, 5, certified=True)
+    driver.reset(world.scene.public)
+    while not world.timed_out:
+        world.step(*driver.act(world.observe()))
+    assert not any(contact.at_fault for contact in world.contacts)

@@ -1,5 +1,6 @@
 """Reachable occupancy and certificates on cases known by hand; monitors that see their assumption broken."""
 
+import attrs
 import numpy as np
 import pytest
 
@@ -49,6 +50,17 @@ def test_one_may_not_stop_in_front_of_crossing_traffic_but_may_clear_the_crossin
     blocked = _certify([20.0, -8.0], [0.0, 10.0])
     assert not blocked.clear or blocked.manoeuvre in ("brake", "hard brake")
     assert not _certify([6.0, -6.0], [0.0, 10.0]).clear
+
+
+@pytest.mark.parametrize(("y", "clear"), [(0.4, True), (1.5, True), (1.84, False), (2.5, True)])
+def test_one_may_stand_where_a_follower_sees_the_rear_but_not_where_it_would_graze_a_front_corner(y, clear):
+    """Standing 0.07 rad askew beside a lane: from 1.5 m on, the user's path passes the rear; up to 2.0 m it meets the front corner."""
+    path = np.stack([np.linspace(0.0, 9.8, 50) * np.cos(0.07), np.linspace(0.0, 9.8, 50) * np.sin(0.07)])
+    found = certify(
+        path, np.full(50, 0.07), 0.0, CAR[0], np.array([[-25.0, y]]), np.array([[7.0, 0.0]]), CAR,
+        attrs.evolve(A, hard_brake=8.0, user_accelerate=0.01), horizon=6.0,
+    )  # fmt: skip
+    assert (found.clear and found.manoeuvre == "brake") is clear
 
 
 def _observation(time, position, velocity, speed=10.0):

@@ -22,6 +22,7 @@ from typing import Any
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from sfumato_cpto.admm import Array
 
@@ -162,15 +163,41 @@ def certify(
         )
         hit[behind] = False
         # At rest in a place that was clear on arrival, in nobody's way ahead of the brakes, one may wait; but standing in
-        # a crossing lane is not waiting: only users along our own direction are excused.
-        aligned = np.abs(np.cos(user_heading - heading[0])) > 0.7
-        hit[aligned[:, None] & (v <= 1e-9)[None]] = False
+        # a crossing lane is not waiting: excused are users along our own direction that are ahead, or would strike our rear. One
+        # that would pass our rear and graze a corner farther on has no reason to brake.
+        excused = _sees_our_rear(
+            own[-1], float(theta[-1]), own_size, position, user_heading, size, assumptions
+        )
+        hit[excused[:, None] & (v <= 1e-9)[None]] = False
         if not hit.any():
             return Certificate(True, name, -1, np.inf)
         first = int(np.flatnonzero(hit.any(axis=0))[0])
         if first * dt > best.time:
             best = Certificate(False, "", int(np.flatnonzero(hit[:, first])[0]), first * dt)
     return best
+
+
+def _sees_our_rear(
+    own: Array,
+    theta: float,
+    own_size: Array,
+    position: Array,
+    heading: Array,
+    size: Array,
+    assumptions: Assumptions,
+) -> NDArray[np.bool_]:
+    # Which users [M] along our direction are ahead of where we stand, or have the edge of our rear in their path for certain.
+    along = np.stack([np.cos(heading), np.sin(heading)], axis=1)
+    across = np.stack([-along[:, 1], along[:, 0]], axis=1)
+    forward, side = np.array([np.cos(theta), np.sin(theta)]), np.array([-np.sin(theta), np.cos(theta)])
+    rear = own - 0.5 * own_size[0] * forward
+    ends = np.stack([rear - 0.5 * own_size[1] * side, rear + 0.5 * own_size[1] * side])
+    lateral = ((ends[:, None] - position) * across).sum(axis=2)
+    band = np.maximum(0.5 * size[:, 1] - assumptions.position_error, 0.0)
+    in_path = (lateral.min(axis=0) <= band) & (lateral.max(axis=0) >= -band)
+    ahead = ((own - position) * along).sum(axis=1) < 0.0
+    excused: NDArray[np.bool_] = (np.cos(heading - theta) > 0.7) & (ahead | in_path)
+    return excused
 
 
 @attrs.define(eq=False)
