@@ -35,7 +35,7 @@ from sfumato_bqnco.readers import read
 from sfumato_bqnco.validate import objective
 
 RESULTS = Path(os.environ.get("BQNCO_TABLES", Path(__file__).parent / "results" / "tables.json"))
-SEEDS = 5
+SEEDS = int(os.environ.get("BQNCO_SEEDS", "5"))
 LADDER = ("hgs", "fast-tsp")
 TSP = ("policy", "iterated-2-opt", "fast-tsp", "pyvrp", "ortools")
 CVRP = ("policy", "string-removals", "hgs", "pyvrp", "ortools")
