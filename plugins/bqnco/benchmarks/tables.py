@@ -32,6 +32,7 @@ from sfumato_bqnco.baselines import cvrp_local, external
 from sfumato_bqnco.evaluators import primal_integral
 from sfumato_bqnco.instances import from_arrays
 from sfumato_bqnco.readers import read
+from sfumato_bqnco.solvers import _rehearse as rehearse
 from sfumato_bqnco.validate import objective
 
 RESULTS = Path(os.environ.get("BQNCO_TABLES", Path(__file__).parent / "results" / "tables.json"))
@@ -111,6 +112,8 @@ def curve(method, item, limit, seed):
 
 def cell(method, item, limits, seed):
     """Objective at each limit (None: nothing yet), the incumbents, the start's objective, CPU and wall seconds."""
+    if method in methods.METHODS:
+        rehearse(item, method)
     wall, cpu = time.perf_counter(), time.process_time()
     start = None
     if method in LADDER:
@@ -182,7 +185,11 @@ def run(budget, only):
 
 
 def show():
-    """Markdown tables: mean gap over seeds (each the mean of its instances) with standard error, primal integral."""
+    """Markdown tables: gap and primal integral, mean over instances (each the mean over its seeds) ± standard error.
+
+    The error is over instances where there are three or more, else over seeds. Where a method has nothing by a limit on
+    some runs, their number is printed and the rest is averaged.
+    """
     rows = json.loads(RESULTS.read_text())
     known = {}
     if os.environ.get("SFUMATO_DATA"):
@@ -193,32 +200,51 @@ def show():
         same = [r for r in rows if r["table"] == row["table"] and r["where"] == row["where"] and r["seed"] == row["seed"]]
         return known.get(row["where"]) or min(v for r in same for v in r["at"] if v is not None)
 
+    def gap(row, k):
+        return 100 * (row["at"][k] / reference(row) - 1)
+
+    def mean(some, figure, places):
+        """Mean ± standard error of `figure` over the runs `some`."""
+        one_each = isinstance(places, str)
+        by = {}
+        for r in some:
+            by.setdefault(r["seed"] if one_each else r["where"], []).append(figure(r))
+        return spread([np.mean(v) for v in by.values()] if one_each or len(by) > 2 else [figure(r) for r in some])
+
     for table, (_, places, limits, names) in TABLES.items():
         mine = [r for r in rows if r["table"] == table and r["method"] != "reference"]
         if not mine:
             continue
-        where = "n = 100, an instance a seed" if isinstance(places, str) else ", ".join(places)
-        print(f"\n**{table}** ({where}); gap in %\n")
-        print("| method | " + " | ".join(f"{t:g} s" for t in limits) + f" | primal integral to {limits[-1]:g} s | seeds |")
+        # Only seeds that every method of the instance has seen: the comparison stays paired.
+        seen = [{(r["where"], r["seed"]) for r in mine if r["method"] == m} for m in names]
+        paired = set.intersection(*[cells for cells in seen if cells])
+        mine = [r for r in mine if (r["where"], r["seed"]) in paired]
+        per = [len({s for w, s in paired if w == where}) for where in {w for w, _ in paired}]
+        where = "n = 100, an instance a seed" if isinstance(places, str) else ", ".join(w for w in places if w in {c[0] for c in paired})
+        seeds = f"{min(per)} to {max(per)}" if min(per) < max(per) else f"{max(per)}"
+        print(f"\n**{table}** ({where}; seeds: {seeds}); gap in %\n")
+        print("| method | " + " | ".join(f"{t:g} s" for t in limits) + f" | primal integral to {limits[-1]:g} s | runs |")
         print("|---|" + "---|" * (len(limits) + 2))
         for method in names:
             some = [r for r in mine if r["method"] == method]
             if not some:
                 continue
-            seeds = sorted({r["seed"] for r in some})
             columns = []
             for k in range(len(limits)):
-                missing = [r for r in some if r["at"][k] is None]
-                if missing:
-                    columns.append(f"none on {len(missing)} of {len(some)}")
-                    continue
-                columns.append(spread([
-                    np.mean([100 * (r["at"][k] / reference(r) - 1) for r in some if r["seed"] == s]) for s in seeds
-                ]))  # fmt: skip
-            area = [
-                np.mean([primal(r, reference(r), limits[-1]) for r in some if r["seed"] == s]) for s in seeds
-            ]  # fmt: skip
-            print(f"| {WORDS.get(method, method)} | " + " | ".join(columns) + f" | {spread(area)} | {len(seeds)} |")
+                there = [r for r in some if r["at"][k] is not None]
+                missing = f"none on {len(some) - len(there)}" if len(there) < len(some) else ""
+                value = mean(there, lambda r, k=k: gap(r, k), places) if there else ""
+                columns.append(f"{missing}; else {value}" if missing and value else missing or value)
+            area = mean(some, lambda r, end=limits[-1]: primal(r, reference(r), end), places)
+            print(f"| {WORDS.get(method, method)} | " + " | ".join(columns) + f" | {area} | {len(some)} |")
+        if table == "warm":
+            at = {(r["method"], r["where"], r["seed"]): r for r in mine}
+            for method in names[1:]:
+                deltas = [
+                    spread([gap(at[method, *c], k) - gap(at["pyvrp", *c], k) for c in sorted(paired)])
+                    for k in range(len(limits))
+                ]
+                print(f"| {WORDS[method]}, less cold (paired) | " + " | ".join(deltas) + f" | | {len(paired)} |")
 
 
 def claims():
