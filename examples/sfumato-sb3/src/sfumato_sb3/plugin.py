@@ -29,5 +29,9 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         sample={"total_steps": 512, "n_steps": 256},
     )
     yield ComponentSpec(
-        "solver", "sb3/random", target="sfumato_sb3.solvers:RandomSolver", summary="Draws actions from the space"
+        "solver",
+        "sb3/random",
+        target="sfumato_sb3.solvers:RandomSolver",
+        summary="Draws actions from the space",
+        source="own work",
     )

@@ -73,13 +73,14 @@ class BatchEpisode(Episode[Floats, Any]):
         self._instance = instance
         self._batches = iter(instance)
         self._left = instance.n_batches
+        self._first = self._next()  # drawn once: a second reset shows the same
 
     def _next(self) -> Floats:
         self._scores, _ = next(self._batches)
         return self._scores
 
     def reset(self) -> Start[Floats]:
-        scores = self._next()
+        scores = self._first
         public = {
             "kind": SCORES, "k": self._instance.k, "n_batches": self._instance.n_batches,
             "n_tokens": scores.shape[0], "n_experts": scores.shape[1],

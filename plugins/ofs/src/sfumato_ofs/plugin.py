@@ -50,6 +50,7 @@ def _peer(name: str, target: str, config: str, summary: str, package: str) -> Co
         config=f"sfumato_ofs.config:{config}",
         version=1,
         summary=summary,
+        source=f"the library {package}",
         backends=(BackendSpec("numpy", devices=("cpu",), extra="peers", requires=("numpy", package)),),
     )
 
@@ -88,7 +89,7 @@ def sfumato_components() -> Iterator[ComponentSpec]:
         "ObservedScoresSolver",
         "ObservedScoresConfig",
         "Every applicant's score is logged: rates known at all thresholds (ours)",
-        source="",
+        source="own work",
     )
     yield _solver(
         "ofs/epsilon-greedy",
