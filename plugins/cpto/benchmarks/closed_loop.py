@@ -6,8 +6,7 @@ python benchmarks/closed_loop.py --rows courses.jsonl --json benchmarks/results/
 Every course is appended to `--rows` as soon as it has been driven, and courses that are there already are not driven
 again, so that the study can be interrupted. Of each planner 200 courses, of each baseline 50, of IPOPT 5. Recorded scenes
 (`--replay`, a folder with the scene files) are no random family: each is driven once. `--code` is written into every course. `--table`
-drives nothing and prints the table of what is there as Markdown, with the planner's courses of the claims `*-contacts` where
-these are more.
+drives nothing and prints the table of what is there as Markdown, with courses of claims where these are more.
 """
 
 from __future__ import annotations
@@ -28,7 +27,22 @@ from sfumato_cpto.simulator import replay
 from sfumato_cpto.simulator.world import Scene
 from sfumato_cpto.solvers import warmed
 
-CLAIMS = {"cruise": "cruise", "intersection": "occluded-intersection", "pedestrian": "occluded-pedestrian"}
+# Courses of claims, which stand for the code as it is: result, where in its details, family, driver.
+CLAIMS = (
+    ("cruise-contacts", "", "cruise", "planner"),
+    ("intersection-contacts", "", "occluded-intersection", "planner"),
+    ("pedestrian-contacts", "", "occluded-pedestrian", "planner"),
+    ("faster-where-optimists-hit", "ours", "wet-intersection", "planner"),
+    ("faster-where-optimists-hit", "worst_case", "wet-intersection", "worst-case"),
+    ("faster-where-optimists-hit", "optimistic", "wet-intersection", "most-likely"),
+    ("faster-than-worst-case", "ours", "tight-intersection", "uncertified"),
+    ("faster-than-worst-case", "worst_case", "tight-intersection", "worst-case"),
+    ("faster-than-worst-case", "optimistic", "tight-intersection", "most-likely"),
+    ("steadier-than-reguessing", "ours", "occluded-pedestrian", "uncertified"),
+    ("steadier-than-reguessing", "reguessing", "occluded-pedestrian", "re-guessing"),
+    ("steadier-at-intersection", "ours", "occluded-intersection", "uncertified"),
+    ("steadier-at-intersection", "reguessing", "occluded-intersection", "re-guessing"),
+)
 SEEDS = {"planner": 200, "uncertified": 200, "ipopt": 5, "control-tree": 20}
 
 
@@ -105,13 +119,15 @@ def main() -> None:
     for key, rows in known.items():
         if rows:
             table[" ".join(key)]["code"] = ", ".join(sorted({row.get("code", "") for row in rows.values()}))
-    for short, family in CLAIMS.items():
-        path = arguments.claims / f"{short}-contacts.json" if arguments.claims else None
+    for claim, part, family, driver_name in CLAIMS:
+        path = arguments.claims / f"{claim}.json" if arguments.claims else None
         if path is None or not path.exists():
             continue
         details = json.loads(path.read_text())["details"]
-        if details["seeds"] >= table.get(f"{family} planner", {"seeds": 0})["seeds"]:
-            table[f"{family} planner"] = {**details, "code": "claim"}
+        details = details[part] if part else details
+        key = f"{family} {driver_name}"
+        if details["seeds"] >= table.get(key, {"seeds": 0})["seeds"]:
+            table[key] = {**details, "code": "claim"}
     table = dict(sorted(table.items()))
     if arguments.table:
         print(markdown(table))
