@@ -240,10 +240,12 @@ def show():
         if table == "warm":
             at = {(r["method"], r["where"], r["seed"]): r for r in mine}
             for method in names[1:]:
-                deltas = [
-                    spread([gap(at[method, *c], k) - gap(at["pyvrp", *c], k) for c in sorted(paired)])
-                    for k in range(len(limits))
-                ]
+                deltas = []
+                for k in range(len(limits)):
+                    both = [(at[method, *c], at["pyvrp", *c]) for c in sorted(paired)]
+                    both = [(ours, cold) for ours, cold in both if None not in (ours["at"][k], cold["at"][k])]
+                    fewer = f" ({len(both)} runs)" if len(both) < len(paired) else ""
+                    deltas.append(spread([gap(ours, k) - gap(cold, k) for ours, cold in both]) + fewer)
                 print(f"| {WORDS[method]}, less cold (paired) | " + " | ".join(deltas) + f" | | {len(paired)} |")
 
 
