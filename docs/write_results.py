@@ -134,7 +134,7 @@ def claims() -> str:
     lines = ["| plugin | claims | reproduced | not reproduced | not run here |", "|---|---|---|---|---|"]
     for plugin in sorted((ROOT / "plugins").iterdir()):
         if rows := table(plugin):
-            counts = Counter(row.rsplit("| ", 1)[1].removesuffix(" |").split(":")[0] for row in rows)
+            counts = Counter(row.rsplit("| ", 1)[1].removesuffix(" |").split(":")[0].split(",")[0] for row in rows)
             lines.append(
                 f"| {plugin.name.replace('_', '-')} | {len(rows)} | {counts['reproduced']} | {counts['not reproduced']} "
                 f"| {len(rows) - counts['reproduced'] - counts['not reproduced']} |"
